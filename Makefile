@@ -1,0 +1,35 @@
+# make bench: from a fresh clone to a leaderboard. make test: the test suite. Both make .venv first and reuse it.
+.DEFAULT_GOAL := help
+.PHONY: help setup bench test perf lint clean
+
+READY := .venv/.fewrec-ready
+PYTHON_IN_VENV := .venv/bin/python -P  # -P: the folder datasets/ is no package to import
+WORKERS ?= 2
+ARGS ?=
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## */\1 - /p' Makefile
+
+$(READY): pyproject.toml constraints.txt scripts/setup.sh scripts/learn2learn.sh
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh $@
+
+setup: $(READY)  ## make .venv with everything that was tested
+
+bench: $(READY)  ## run the suite `quick`; the leaderboard is results/quick/leaderboard.md (options: ARGS="...")
+	$(PYTHON_IN_VENV) -m fewrec run quick $(ARGS)
+
+# One thread a worker: the workers share the cores, and more threads than cores slow all of them down.
+test: $(READY)  ## run the tests (options: ARGS="...", WORKERS=2)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist worksteal -p no:benchmark $(ARGS)
+
+perf: $(READY)  ## measure fewrec beside its peers; writes results/perf/perf.csv
+	$(PYTHON_IN_VENV) -m pytest benchmarks/perf $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
+	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ruff mypy
+	$(PYTHON_IN_VENV) -m ruff check .
+	$(PYTHON_IN_VENV) -m mypy
+
+clean:  ## remove .venv and what tools left behind (never results)
+	rm -rf .venv build dist .pytest_cache .hypothesis .benchmarks .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

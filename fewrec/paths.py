@@ -1,0 +1,47 @@
+"""Where cards, suites and the cache lie, in a checkout and in an installed package: the one place that knows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from fewrec.errors import FewrecError
+
+_PACKAGE = Path(__file__).resolve().parent
+_IN_CHECKOUT = {"datasets": "datasets", "suites": "benchmarks/suites"}
+
+
+def data_folder(kind: Literal["datasets", "suites"]) -> Path:
+    """Return the folder of the cards (``datasets``) or of the suites that come with fewrec.
+
+    A wheel carries them as ``fewrec/_data/<kind>``; in a source checkout (and an editable install of it) they are
+    ``datasets/`` and ``benchmarks/suites/`` at the top.
+
+    Raises:
+        FewrecError: if neither is there, which means a broken installation.
+    """
+    packaged, checkout = _PACKAGE / "_data" / kind, _PACKAGE.parent / _IN_CHECKOUT[kind]
+    for folder in (packaged, checkout):
+        # A neighbour in site-packages may have the same name (there is a package called "datasets"): look for cards.
+        if folder.is_dir() and any(folder.glob("*.toml")):
+            return folder
+    raise FewrecError(f"fewrec's {kind} are neither in {packaged} nor in {checkout}: install fewrec again")
+
+
+def cache_folder(override: str | Path | None = None) -> Path:
+    """Return the folder for downloads and precomputed encodings: ``override``, else FEWREC_CACHE, else the platform's.
+
+    The folder is not created here.
+    """
+    chosen = override or os.environ.get("FEWREC_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("fewrec", appauthor=False))
+
+
+def is_offline(flag: bool | None = None) -> bool:
+    """Return whether nothing may be downloaded: ``flag`` is true, or the environment says FEWREC_OFFLINE=1."""
+    return bool(flag) or os.environ.get("FEWREC_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}

@@ -1,0 +1,72 @@
+"""Cards: found by name, validated, described; unknown keys and names are refused with the nearest one."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewrec.data.cards import describe, list_cards, list_weights, load_card
+from fewrec.errors import DataError
+from fewrec.paths import data_folder
+
+
+def test_every_card_that_comes_with_fewrec_is_valid_and_named_like_its_file():
+    cards = list_cards()
+    assert "ml-100k" in [card.name for card in cards]
+    assert {card.name for card in cards} == {path.stem for path in data_folder("datasets").glob("*.toml")}
+    for card in cards:
+        assert card.licence and card.citation and card.homepage
+
+
+def test_every_weights_card_is_valid():
+    cards = {card.name: card for card in list_weights()}
+    minilm = cards["all-MiniLM-L6-v2"]
+    sums = {source.files["model.safetensors"] for source in minilm.sources}
+    assert sums == {"53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
+
+
+def test_an_unknown_dataset_is_answered_with_the_nearest_name():
+    with pytest.raises(DataError, match="unknown dataset 'ml100k'; did you mean 'ml-100k'?"):
+        load_card("ml100k")
+
+
+def test_an_unknown_key_of_a_card_is_refused_by_name(tmp_path):
+    text = (data_folder("datasets") / "ml-100k.toml").read_text(encoding="utf-8")
+    card = tmp_path / "mine.toml"
+    card.write_text(text.replace('kind = "ratings"', 'kind = "ratings"\nlicense = "MIT"'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"mine\.toml: license: Extra inputs"):
+        load_card(str(card))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"name = ", "not a readable card"), (b"\xff", "not a readable card"), (b'name = "x"', "Field required")],
+)
+def test_a_broken_card_is_named(tmp_path, content, expected):
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(DataError, match=f"mine.toml: .*{expected}"):
+        load_card(str(tmp_path / "mine.toml"))
+
+
+def test_a_missing_card_file_is_named():
+    with pytest.raises(DataError, match="nowhere.toml: no such card"):
+        load_card("nowhere.toml")
+
+
+def test_a_card_is_described_with_size_scale_terms_and_sources():
+    entries = describe(load_card("ml-100k"))
+    assert entries["size"] == "100,000 ratings, 943 users, 1,682 items"
+    assert entries["scale"] == "1 to 5, in steps of 1"
+    assert "recbole==1.2.1" in entries["sources"] and "Harper" in entries["citation"]
+    assert all(isinstance(value, str) and "\n" not in value for value in entries.values())
+
+
+def test_a_scale_upside_down_is_refused(card_of):
+    source = {"type": "archive", "url": "x", "sha256": "0" * 64, "files": {"a": "0" * 64}}
+    with pytest.raises(ValueError, match="low 5 is not below high 1"):
+        card_of(source, scale={"low": 5, "high": 1})
+
+
+def test_the_cache_has_another_folder_for_another_checksum(card_of):
+    source = {"type": "archive", "url": "x", "sha256": "0" * 64, "files": {"a": "0" * 64}}
+    keys = {card_of(source).sources[0].key, card_of(source | {"sha256": "1" * 64}).sources[0].key}
+    assert len(keys) == 2

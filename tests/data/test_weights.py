@@ -1,0 +1,123 @@
+"""Model weights by built-in name, hub repository or folder: safetensors only, and quick to say what is missing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from fewrec.data import weights
+from fewrec.data.cards import WeightsCard
+from fewrec.data.weights import find_weights
+from fewrec.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch, tmp_path):
+    """A hub that refuses connections, with an empty cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def folder_with(folder: Path, **files: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_bytes(content)
+    return folder
+
+
+def test_a_local_folder_is_used_as_it_is(tmp_path, sha):
+    folder = folder_with(tmp_path / "mine", config__json=b"{}", model__safetensors=b"abc")
+    found = find_weights(folder)
+    assert (found.folder, found.sha256) == (folder, sha(b"abc"))
+    assert Path(found) == folder
+
+
+def test_the_hash_of_sharded_weights_depends_on_every_shard(tmp_path):
+    folder = folder_with(tmp_path / "mine", config__json=b"{}", a__safetensors=b"abc", b__safetensors=b"def")
+    first = find_weights(folder).sha256
+    (folder / "b.safetensors").write_bytes(b"defg")
+    assert find_weights(folder).sha256 != first
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    folder = folder_with(tmp_path / "mine", config__json=b"{}", pytorch_model__bin=b"abc")
+    with pytest.raises(DataError, match=r"no \*.safetensors file, .*pytorch_model.bin would run code"):
+        find_weights(folder)
+
+
+def test_a_folder_without_config_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no config.json"):
+        find_weights(folder_with(tmp_path / "mine", model__safetensors=b"abc"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("all-MiniLM-L6", "unknown weights 'all-MiniLM-L6'; did you mean 'all-MiniLM-L6-v2'?"),
+        ("./nowhere", "./nowhere: no such folder of weights"),
+        ("some/where/else", "some/where/else: no such folder of weights"),
+    ],
+)
+def test_unknown_weights_are_answered_with_what_would_work(name, expected):
+    with pytest.raises(DataError) as caught:
+        find_weights(name)
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_file_is_not_a_folder_of_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    with pytest.raises(DataError, match="this is a file"):
+        find_weights(tmp_path / "model.safetensors")
+
+
+def test_an_unreachable_hub_is_given_up_within_seconds():
+    start = time.perf_counter()
+    with pytest.raises(DataError, match="model hub some/model: http://127.0.0.1:9 can't be reached"):
+        find_weights("some/model")
+    assert time.perf_counter() - start < 10
+
+
+def test_offline_mode_asks_no_hub():
+    with pytest.raises(DataError, match="some/model is not in the model hub's cache, and offline mode"):
+        find_weights("some/model", offline=True)
+
+
+def test_a_repository_in_the_hubs_cache_needs_no_network(tmp_path, sha):
+    home, commit = tmp_path / "hub" / "models--some--model", "a" * 40
+    folder_with(home / "snapshots" / commit, config__json=b"{}", model__safetensors=b"abc")
+    folder_with(home / "refs", main=commit.encode())
+    assert find_weights("some/model").sha256 == sha(b"abc")
+
+
+def test_a_built_in_name_falls_through_from_the_hub_to_the_package(tmp_path, wheel_of, sha, monkeypatch):
+    contents = {"config.json": b"{}", "model.safetensors": b"abc"}
+    requirement = wheel_of({f"tiny_data/model/{name}": content for name, content in contents.items()})
+    files = {name: sha(content) for name, content in contents.items()}
+    card = WeightsCard(
+        name="tiny-lm",
+        aliases=["some/tiny-lm"],
+        title="",
+        licence="",
+        citation="",
+        homepage="",
+        sources=[
+            {"type": "hub", "repository": "some/tiny-lm", "files": files},
+            {"type": "package", "requirement": requirement, "root": "tiny_data/model", "files": files},
+        ],
+    )
+    monkeypatch.setattr(weights, "list_weights", lambda: [card])
+    lines: list[str] = []
+    found = find_weights("some/tiny-lm", cache=tmp_path / "cache", notify=lines.append)
+    assert (found.name, found.sha256, found.source) == ("tiny-lm", sha(b"abc"), f"package {requirement}")
+    assert len(lines) == 1 and "can't be reached" in lines[0]
+    assert find_weights("tiny-lm", cache=tmp_path / "cache", offline=True).folder == found.folder
+
+
+def test_a_weights_card_may_not_name_pickles():
+    source = {"type": "hub", "repository": "a/b", "files": {"pytorch_model.bin": "0" * 64}}
+    with pytest.raises(ValueError, match="weights are .safetensors"):
+        WeightsCard(name="w", title="", licence="", citation="", homepage="", sources=[source])
