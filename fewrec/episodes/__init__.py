@@ -1,0 +1,1 @@
+"""Episodes: splitting into states, and the sampler of N-user K-shot tasks."""

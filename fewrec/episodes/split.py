@@ -1,0 +1,218 @@
+"""Splitting a data set into meta-train, meta-validation and meta-test by state.
+
+The split alone decides what is in meta-train; it knows neither K nor Q nor the episodes (design, "States in detail").
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from fewrec.data.table import Catalog, Dataset, RatingTable
+from fewrec.episodes.protocol import KNOWN_USER_STATES, UNSEEN_ITEM_STATES, Protocol
+from fewrec.errors import SuiteError
+from fewrec.seeding import substream
+
+MetaSet = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class UserRows:
+    """Ratings grouped by user: those of the pool's user *u* are rows ``offsets[u]:offsets[u + 1]``.
+
+    ``time_rank`` numbers a user's distinct timestamps from 0 (all 0 where there are none), for sorting by time.
+    """
+
+    offsets: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    timestamp: np.ndarray | None
+    time_rank: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What the episodes of one meta set are drawn from.
+
+    ``users`` are codes of the data set's rating table, ``meta_user`` their indices in meta-train (-1: new).
+    ``support`` and ``query`` are one object where support and query come from the same ratings. ``item_shots`` groups
+    the ratings of unseen items by users of the meta-train share, for the protocol's option of that name.
+    """
+
+    users: np.ndarray
+    meta_user: np.ndarray
+    support: UserRows
+    query: UserRows
+    item_shots: ItemShots | None = None
+    user_features: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ItemShots:
+    """Ratings grouped by item, for items 0..n_items-1: rows ``offsets[i]:offsets[i + 1]``."""
+
+    offsets: np.ndarray
+    meta_user: np.ndarray
+    rating: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set cut by a protocol and a seed.
+
+    ``meta_train`` codes its users 0..n-1; ``meta_users`` (n,) are their codes in the data set's rating table.
+    """
+
+    protocol: Protocol
+    seed: int
+    meta_train: RatingTable
+    meta_users: np.ndarray
+    catalog: Catalog
+    pools: dict[MetaSet, Pool] = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what each meta set holds: equal splits have equal hashes."""
+        h = hashlib.sha256(self.meta_train.sha256.encode())
+        for name in ("validation", "test"):
+            pool = self.pools[name]  # type: ignore[index]  # the loop variable is one of MetaSet's values
+            for rows in (pool.support, pool.query):
+                for column in (pool.users, rows.offsets, rows.item, rows.rating):
+                    h.update(np.ascontiguousarray(column).tobytes())
+        return h.hexdigest()
+
+
+def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
+    """Cut ``dataset`` by the protocol's state, with the substreams of ``seed``.
+
+    Raises ``SuiteError`` where a share is left without users or items, or where time order lacks timestamps.
+    """
+    table = dataset.table
+    if protocol.order == "time" and table.timestamp is None:
+        raise SuiteError(f'{dataset.name} has no timestamps: order = "time" is impossible; use order = "random"')
+    user_set = _assign(np.unique(table.user), table.n_users, protocol.user_shares, seed, "split/users", dataset.name)
+    unseen_items = protocol.state in UNSEEN_ITEM_STATES
+    if unseen_items:
+        item_set = _assign(
+            np.unique(table.item), table.n_items, protocol.item_shares, seed, "split/items", dataset.name
+        )
+    else:
+        item_set = np.zeros(table.n_items, np.int8)
+    of_user, of_item = user_set[table.user], item_set[table.item]
+
+    known_users = protocol.state in KNOWN_USER_STATES
+    candidate = of_item == 0  # rows that may be seen-item ratings
+    held_out = np.zeros(len(table), bool)
+    if known_users:
+        held_out = _held_out_half(table, candidate & (of_user > 0), protocol.order, seed)
+    in_meta_train = candidate & ((of_user == 0) | (known_users & ~held_out))
+    if not in_meta_train.any():
+        raise SuiteError(f"{dataset.name}: the split leaves no meta-train ratings; check user_shares and item_shares")
+
+    kept = table.select(in_meta_train)
+    meta_users, compact = np.unique(kept.user, return_inverse=True)
+    meta_train = RatingTable(compact, kept.item, kept.rating, kept.timestamp, len(meta_users), table.n_items)
+    index_of = np.full(table.n_users, -1, np.int64)
+    index_of[meta_users] = np.arange(len(meta_users))
+    seen = np.zeros(table.n_items, bool)
+    seen[kept.item] = True
+    features = _encode_features(dataset.user_features)
+
+    def pool(which: int, support_rows: np.ndarray, query_rows: np.ndarray | None, new_users: bool) -> Pool:
+        users = np.flatnonzero(user_set == which)
+        support = _group(table, support_rows, users)
+        query = support if query_rows is None else _group(table, query_rows, users)
+        meta_user = np.full(len(users), -1) if new_users else index_of[users]
+        shots = None
+        if protocol.item_shots and query_rows is not None or protocol.support_items == "unseen" and protocol.item_shots:
+            shots = _item_shots(table, (of_user == 0) & (of_item > 0), index_of)
+        return Pool(users, meta_user, support, query, shots, None if features is None else features[users])
+
+    pools: dict[MetaSet, Pool] = {"train": pool(0, in_meta_train, None, new_users=True)}
+    for which, name in ((1, "validation"), (2, "test")):
+        own = of_user == which
+        seen_rows = own & seen[table.item] & (held_out if known_users else candidate)
+        if not unseen_items:
+            pools[name] = pool(which, seen_rows, None, not known_users)  # type: ignore[index]
+        else:
+            unseen_rows = own & (of_item == which)
+            if protocol.support_items == "seen":
+                pools[name] = pool(which, seen_rows, unseen_rows, not known_users)  # type: ignore[index]
+            else:
+                pools[name] = pool(which, unseen_rows, None, not known_users)  # type: ignore[index]
+    return Split(protocol, seed, meta_train, meta_users, dataset.catalog.with_seen(seen), pools)
+
+
+def _assign(
+    codes: np.ndarray, n: int, shares: tuple[float, float, float], seed: int, stream: str, name: str
+) -> np.ndarray:
+    """Return (n,) int8: 0, 1 or 2 for meta-train, -validation, -test; -1 for codes that have no rating."""
+    what = stream.rsplit("/", 1)[1]
+    train, validation = round(shares[0] * len(codes)), round(shares[1] * len(codes))
+    sizes = (train, validation, len(codes) - train - validation)
+    if any(share > 0 and size < 1 for share, size in zip(shares, sizes, strict=True)):
+        raise SuiteError(
+            f"{name} has {len(codes)} {what}: too few to be split {shares[0]:g}/{shares[1]:g}/{shares[2]:g}"
+        )
+    out = np.full(n, -1, np.int8)
+    order = substream(seed, stream).permutation(codes)
+    out[order] = np.repeat(np.array([0, 1, 2], np.int8), sizes)
+    return out
+
+
+def _held_out_half(table: RatingTable, rows: np.ndarray, order: str, seed: int) -> np.ndarray:
+    """Mark half (rounded up) of each user's given rows for episodes: random ones, or the latest in time order."""
+    index = np.flatnonzero(rows)
+    tie = substream(seed, "split/held-out").random(len(table))[index]
+    time = table.timestamp[index] if order == "time" and table.timestamp is not None else np.zeros(len(index), np.int64)
+    by_user = index[np.lexsort((tie, time, table.user[index]))]
+    counts = np.bincount(table.user[by_user], minlength=table.n_users)
+    starts = np.concatenate([[0], counts.cumsum()])
+    rank = np.arange(len(by_user)) - starts[table.user[by_user]]
+    held = np.zeros(len(table), bool)
+    held[by_user[rank >= counts[table.user[by_user]] // 2]] = True
+    return held
+
+
+def _group(table: RatingTable, rows: np.ndarray, users: np.ndarray) -> UserRows:
+    index = np.flatnonzero(rows)
+    index = index[np.lexsort((table.item[index], table.user[index]))]
+    counts = np.bincount(table.user[index], minlength=table.n_users)[users]
+    time = None if table.timestamp is None else table.timestamp[index]
+    rank = np.zeros(len(index), np.int64)
+    if time is not None and len(index):
+        by_time = np.lexsort((time, table.user[index]))
+        user, sorted_time = table.user[index][by_time], time[by_time]
+        same_user = np.concatenate([[False], user[1:] == user[:-1]])
+        step = np.concatenate([[False], sorted_time[1:] != sorted_time[:-1]]) & same_user
+        running = step.cumsum()
+        first = np.flatnonzero(~same_user)
+        rank[by_time] = running - np.repeat(running[first], np.diff(np.append(first, len(user))))
+    offsets = np.concatenate([[0], counts.cumsum()])
+    return UserRows(offsets, table.item[index], table.rating[index], time, rank)
+
+
+def _item_shots(table: RatingTable, rows: np.ndarray, index_of: np.ndarray) -> ItemShots:
+    index = np.flatnonzero(rows & (index_of[table.user] >= 0))
+    index = index[np.lexsort((table.user[index], table.item[index]))]
+    counts = np.bincount(table.item[index], minlength=table.n_items)
+    return ItemShots(np.concatenate([[0], counts.cumsum()]), index_of[table.user[index]], table.rating[index])
+
+
+def _encode_features(frame: pd.DataFrame | None) -> np.ndarray | None:
+    """Return (n_users, d) float32: numbers standardised over all users, categories one-hot in sorted order."""
+    if frame is None or frame.empty:
+        return None
+    numeric = frame.select_dtypes("number").astype("float64")
+    numeric = ((numeric - numeric.mean()) / numeric.std(ddof=0).replace(0, 1)).fillna(0.0)
+    rest = frame.drop(columns=numeric.columns).astype(str)
+    columns = [numeric.to_numpy()] + ([pd.get_dummies(rest).to_numpy(float)] if len(rest.columns) else [])
+    return np.concatenate(columns, axis=1).astype(np.float32)

@@ -1,0 +1,20 @@
+"""Metrics and statistics as pure functions of NumPy arrays, apart from the runner so that tables need no torch."""
+
+from fewrec.metrics.ranking import auc, ndcg, ndcg_is_defined
+from fewrec.metrics.rating import clipped_error_sums, prediction_spread
+from fewrec.metrics.scores import per_user_scores
+from fewrec.metrics.statistics import holm, percentile_interval, ratio, resampled_sums, two_sided_p
+
+__all__ = [
+    "auc",
+    "clipped_error_sums",
+    "holm",
+    "ndcg",
+    "ndcg_is_defined",
+    "per_user_scores",
+    "percentile_interval",
+    "prediction_spread",
+    "ratio",
+    "resampled_sums",
+    "two_sided_p",
+]

@@ -1,0 +1,57 @@
+"""One call that turns a block's answers and predictions into score rows: the only way in for the runner."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fewrec.metrics.ranking import auc, ndcg
+from fewrec.metrics.rating import clipped_error_sums, prediction_spread
+
+
+def per_user_scores(
+    group: np.ndarray,
+    n_groups: int,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    low: float,
+    high: float,
+    ndcg_at: int | None = 5,
+) -> dict[str, np.ndarray]:
+    """Score each user's query; queries may have different sizes.
+
+    ``group`` (m,) integers in 0..n_groups-1: whose query rating each is (users of all episodes of a block, numbered
+    through). ``truth`` (m,) and ``prediction`` (m,) are ratings on the scale ``low..high``; predictions are clipped to
+    it for the errors and never for ranking.
+
+    Returns (n_groups,) arrays: ``n``, ``se``, ``ae`` (see ``clipped_error_sums``), ``ndcg<k>`` (left out where
+    ``ndcg_at`` is None), ``auc``, both NaN where all query ratings are equal, and ``pred_mean``, ``pred_min``,
+    ``pred_max``.
+
+    Raises ``ValueError`` for NaN or infinite predictions (a failure, never a score), for k at or above a query's size
+    (ask ``ndcg_is_defined`` before) and for arrays that don't fit together.
+    """
+    group = np.asarray(group, dtype=np.int64)
+    truth = np.asarray(truth, dtype=np.float64)
+    prediction = np.asarray(prediction, dtype=np.float64)
+    if not (group.ndim == 1 and group.shape == truth.shape == prediction.shape):
+        raise ValueError(
+            f"group, truth and prediction must be one-dimensional and of one length, "
+            f"not {group.shape}, {truth.shape}, {prediction.shape}"
+        )
+    if len(group) and not (group.min() >= 0 and group.max() < n_groups):
+        raise ValueError(f"group must lie in 0..{n_groups - 1}, but goes from {group.min()} to {group.max()}")
+    bad = ~np.isfinite(prediction)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        value = prediction[first]
+        raise ValueError(f"{bad.sum()} of {len(bad)} predictions are NaN or infinite (first: {value} at {first})")
+    if not np.isfinite(truth).all():
+        raise ValueError("a query rating is NaN or infinite")
+
+    scores = clipped_error_sums(group, n_groups, truth, prediction, low, high)
+    if ndcg_at is not None:
+        scores[f"ndcg{ndcg_at}"] = ndcg(group, n_groups, truth - low, prediction, ndcg_at)
+    scores["auc"] = auc(group, n_groups, truth, prediction)
+    scores.update(prediction_spread(group, n_groups, prediction))
+    return scores
