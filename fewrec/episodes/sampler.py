@@ -13,14 +13,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fewrec.episodes.split import ItemShots, Pool, UserRows
+from fewrec.episodes.permutation import back, by_time, draw_users, front, spans
+from fewrec.episodes.split import ItemShots, Pool
 from fewrec.episodes.support import Answers, Episodes, ItemRatings, QueryBatch, SupportBatch
 from fewrec.errors import SuiteError
 from fewrec.seeding import mix, stable_hash, substream_keys
 
 Shots = int | Literal["rest"]
 
-_SEGMENTS_AT_ONCE = 2048  # keeps the arrays of one sort inside the processor's cache
 _USERS, _RATINGS, _SHOTS, _LEARNER = (
     np.uint64(stable_hash(f"episode/{part}")) for part in ("users", "ratings", "shots", "learner")
 )
@@ -87,21 +87,50 @@ class EpisodeSampler:
         if n_users > len(who.users):
             raise SuiteError(self._impossible(n_users, n_query, len(who.users)))
         keys = substream_keys(self.seed, f"episodes/{self.name}", np.arange(first, first + count))
-        chosen = who.users[_draw_users(keys ^ _USERS, len(who.users), n_users)]  # (E, N) indices into the pool
+        chosen = who.users[draw_users(keys ^ _USERS, len(who.users), n_users)]  # (E, N) indices into the pool
         flat = chosen.reshape(-1)
         stream = mix(np.repeat(keys ^ _RATINGS, n_users), self.pool.users[flat])  # one permutation an (episode, user)
 
-        pool = self.pool
-        if self.two_pools:
-            size = pool.support.counts[flat] if k_shot == "rest" else np.full(len(flat), k_shot)
-            if k_shot == "rest" and self.by_time:
-                size = self._support_in_time(n_query)[flat]
-            support_rows = _permuted(pool.support, flat, stream, self.by_time, head=size)
-            query_rows = _permuted(pool.query, flat, stream, self.by_time, tail=n_query)
+        size = self._support_sizes(flat, k_shot, n_query)
+        if self.by_time:
+            support_rows, query_rows = self._rows_by_time(flat, stream, size, n_query)
         else:
-            size = pool.support.counts[flat] - n_query if k_shot == "rest" else np.full(len(flat), k_shot)
-            support_rows, query_rows = _permuted(pool.support, flat, stream, self.by_time, head=size, tail=n_query)
+            support_rows, query_rows = self._rows_at_random(flat, stream, k_shot, n_query)
         return self._episodes(keys, chosen, size, support_rows, query_rows, n_query)
+
+    def _support_sizes(self, users: np.ndarray, k_shot: Shots, n_query: int) -> np.ndarray:
+        if k_shot != "rest":
+            return np.full(len(users), k_shot)
+        if not self.two_pools:
+            return self.pool.support.counts[users] - n_query
+        return (self._support_in_time(n_query) if self.by_time else self.pool.support.counts)[users]
+
+    def _rows_at_random(
+        self, users: np.ndarray, stream: np.ndarray, k_shot: Shots, n_query: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of support and query, each one (episode, user) after the other: front and back."""
+        support, query = self.pool.support, self.pool.query
+        counts = support.counts[users]
+        last = back(query.counts[users], stream, n_query)
+        query_rows = (query.offsets[users][:, None] + last).reshape(-1)
+        if k_shot != "rest":
+            return (support.offsets[users][:, None] + front(counts, stream, k_shot)).reshape(-1), query_rows
+        kept = np.ones(counts.sum(), bool)
+        if not self.two_pools:
+            kept[(counts.cumsum() - counts)[:, None] + last] = False
+        return spans(support.offsets[users], counts)[kept], query_rows
+
+    def _rows_by_time(
+        self, users: np.ndarray, stream: np.ndarray, size: np.ndarray, n_query: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of support and query: the earliest and the latest."""
+        support, query = self.pool.support, self.pool.query
+        order = by_time(support, users, stream)
+        query_order = by_time(query, users, stream) if self.two_pools else order
+        counts, query_counts = support.counts[users], query.counts[users]
+        earliest = spans(counts.cumsum() - counts, size)
+        latest = spans(query_counts.cumsum() - n_query, np.full(len(users), n_query))
+        return order[earliest], query_order[latest]
 
     def _episodes(self, keys, chosen, size, support_rows, query_rows, n_query) -> Episodes:
         pool, (n_episodes, n_users) = self.pool, chosen.shape
@@ -164,75 +193,6 @@ class EpisodeSampler:
                 f", or for N = {n_users} {possible}" if found < n_users else ""
             )
         return f"{text}; possible: N at most {found}"
-
-
-def _draw_users(keys: np.ndarray, n_eligible: int, n_users: int) -> np.ndarray:
-    """Return (E, N): for each key, N of ``n_eligible`` without replacement, the front of a Fisher-Yates shuffle."""
-    at_once = max(1, 2_000_000 // max(n_eligible, 1))
-    out = np.empty((len(keys), n_users), np.int64)
-    deck = np.tile(np.arange(n_eligible), (min(at_once, len(keys)), 1))
-    for start in range(0, len(keys), at_once):
-        part = keys[start : start + at_once]
-        rows = np.arange(len(part))
-        swaps = np.empty((len(part), n_users), np.int64)
-        for k in range(n_users):
-            draw = (mix(part, np.uint64(k)) >> np.uint64(11)).astype(np.float64) / 2**53
-            swaps[:, k] = k + (draw * (n_eligible - k)).astype(np.int64)
-            deck[rows, k], deck[rows, swaps[:, k]] = deck[rows, swaps[:, k]], deck[rows, k].copy()
-        out[start : start + len(part)] = deck[: len(part), :n_users]
-        for k in reversed(range(n_users)):  # undo the swaps: cheaper than dealing a new deck
-            deck[rows, k], deck[rows, swaps[:, k]] = deck[rows, swaps[:, k]], deck[rows, k].copy()
-    return out
-
-
-def _permuted(
-    rows: UserRows, users: np.ndarray, stream: np.ndarray, by_time: bool, head: np.ndarray | None = None, tail: int = 0
-):
-    """Return the row numbers at the front and at the back of each (episode, user)'s permutation of its ratings.
-
-    ``users`` (S,) index the groups of ``rows``, ``stream`` (S,) are the permutations' keys, ``head`` (S,) and ``tail``
-    how many rows to take from either end. Rows are sorted by (segment, [time rank,] priority, position) packed into one
-    64-bit number, which NumPy sorts several times faster than it argsorts.
-    """
-    counts = rows.counts
-    longest = int(counts[users].max(initial=1))
-    position_bits = max(1, (longest - 1).bit_length())
-    segment_bits = (_SEGMENTS_AT_ONCE - 1).bit_length()
-    time_bits = position_bits if by_time else 0
-    priority_bits = 64 - position_bits - segment_bits - time_bits
-    if priority_bits < 8:
-        raise SuiteError(f"a user with {longest} ratings is beyond what the sampler can order; split such users")
-    heads, tails = [], []
-    for start in range(0, len(users), _SEGMENTS_AT_ONCE):
-        part = slice(start, start + _SEGMENTS_AT_ONCE)
-        size = counts[users[part]]
-        ends = size.cumsum()
-        segment = np.repeat(np.arange(len(size)), size)
-        position = np.arange(ends[-1]) - np.repeat(ends - size, size)
-        key = mix(np.repeat(stream[part], size), position) >> np.uint64(64 - priority_bits)
-        if by_time:
-            row = np.repeat(rows.offsets[users[part]], size) + position
-            key |= rows.time_rank[row].astype(np.uint64) << np.uint64(priority_bits)
-        key = (segment.astype(np.uint64) << np.uint64(priority_bits + time_bits) | key) << np.uint64(position_bits)
-        key |= position.astype(np.uint64)
-        key.sort()
-        order = (key & np.uint64((1 << position_bits) - 1)).astype(np.int64)
-        first_row = rows.offsets[users[part]]
-        if head is not None:
-            heads.append(_take(order, ends - size, head[part]) + np.repeat(first_row, head[part]))
-        if tail:
-            last = np.full(len(size), tail)
-            tails.append(_take(order, ends - tail, last) + np.repeat(first_row, last))
-    joined = [np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in (heads, tails)]
-    if head is None:
-        return joined[1]
-    return joined[0] if not tail else tuple(joined)
-
-
-def _take(order: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return ``order`` at ``starts[s] .. starts[s] + sizes[s] - 1`` for each s, one after the other."""
-    within = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
-    return order[np.repeat(starts, sizes) + within]
 
 
 def _draw_item_shots(shots: ItemShots, key: np.uint64, items: np.ndarray, count: int) -> ItemRatings:
