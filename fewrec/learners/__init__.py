@@ -1,0 +1,1 @@
+"""Learners: the contract, the registry, one module per family."""

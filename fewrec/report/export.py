@@ -1,0 +1,48 @@
+"""Making a reference folder out of a run's: what is committed, without predictions and without paths of a machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fewrec.errors import DataError
+from fewrec.report.files import json_bytes, write_whole, write_with
+from fewrec.report.render import write_leaderboard
+from fewrec.report.results import load_results
+
+# an absolute path of two parts or more, not inside an address; what is left is its last part
+_PATH = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;:()<>|]+[/\\])+([^\s/\\'\"`,;:()<>|]*)")
+
+
+def export_reference(run_folder: str | Path, reference_folder: str | Path) -> None:
+    """Write manifest.json (with all cells), scores.parquet and leaderboard.* of a run into ``reference_folder``.
+
+    Raises ``DataError`` where the run is broken or unfinished, or the two folders are the same; ``FolderError`` where
+    the reference can't be written.
+    """
+    run_folder, reference_folder = Path(run_folder), Path(reference_folder)
+    if run_folder.resolve() == reference_folder.resolve() or (reference_folder / "cells").exists():
+        raise DataError(f"{reference_folder}: holds a run; give another folder for the reference")
+    results = load_results(run_folder)
+    if results.unfinished or (results.cells["status"] == "incomplete").any():
+        raise DataError(f"{run_folder}: the run is not finished; run the suite again before exporting it")
+    if not len(results.cells):
+        raise DataError(f"{run_folder}: there is no finished cell to export; run the suite first")
+    manifest = without_paths({**results.manifest, "cells": list(results.metadata)})
+    table = pa.Table.from_pandas(results.scores, preserve_index=False).replace_schema_metadata(None)
+    write_with(reference_folder / "scores.parquet", lambda part: pq.write_table(table, part, compression="zstd"))
+    write_whole(reference_folder / "manifest.json", json_bytes(manifest))
+    write_leaderboard(reference_folder)
+
+
+def without_paths(value: Any) -> Any:
+    """Return a JSON value in which each absolute path of a file system is replaced by its last part."""
+    if isinstance(value, dict):
+        return {without_paths(name): without_paths(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(one) for one in value]
+    return _PATH.sub(lambda found: found.group(1) or "...", value) if isinstance(value, str) else value

@@ -1,0 +1,146 @@
+"""The leaderboard as a page that people read: a section a task, then data, environment and what the columns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from fewrec.report.leaderboard import TASK, TRIVIAL, tasks
+from fewrec.report.numbers import fixed, interval, markdown_text, short
+from fewrec.report.results import Results
+
+_HEAD = ("learner", "RMSE [95 %]", "− bias [95 %]", "MAE [95 %]", "nDCG@5 [95 %]", "AUC [95 %]", "skill", "meta-fit s",
+         "adapt ms", "predict ms", "episodes/s", "peak MB", "parameters")  # fmt: skip
+
+_NOTES = """\
+## Columns
+
+- **bold**: the lowest RMSE among the rows that cover all episodes. **≈**: the 95 % interval of the paired difference
+  to it includes zero, a tie. *(trivial)*: a baseline that a learner has to beat.
+- **RMSE, MAE**: over all query ratings of all seeds, predictions clipped to the scale. Intervals are 95 % percentile
+  intervals of 2,000 bootstrap samples of test users, the same samples for every row of a table.
+- **− bias**: RMSE minus that of `bias` on the same (seed, episode, user) rows; below zero is better.
+- **nDCG@5, AUC**: means over users, each over the user's own query, ties by expectation. A user whose query ratings
+  are all equal is left out (counts under each table). Empty nDCG@5: the query is too short, or another k was chosen.
+- **skill**: 1 − MSE / MSE of `bias` (for clicks 1 − (1 − AUC) / (1 − AUC of `item-popularity`)).
+- **meta-fit s**: seconds, once, mean over seeds. **adapt ms**, **predict ms**: median per episode at batch 1.
+  **episodes/s**: at the learner's preferred batch. **peak MB**: of the process. **parameters**: all that is fitted, in
+  meta-fit and in adapting.
+- leaderboard.csv has more: means over users, paired differences to the best row with p-values corrected by Holm, the
+  95th percentile of latencies, device memory."""
+
+
+def markdown(results: Results, frame: pd.DataFrame) -> str:
+    """Return leaderboard.md for ``frame``, the leaderboard of ``results``; a function of these two alone."""
+    lines = [f"# {markdown_text(results.suite)}", ""]
+    if results.manifest.get("command"):
+        lines += [f"Generated from the cells of `{_code(results.manifest['command'])}`.", ""]
+    if results.unfinished:
+        lines += [f"**Not finished:** {len(results.unfinished)} cells have no result yet, so the tables lack them.", ""]
+    if not len(frame):
+        lines += ["There is no finished cell yet.", ""]
+    for task, rows in tasks(frame):
+        cells = results.cells
+        for name, value in zip(TASK, task, strict=True):
+            cells = cells[cells[name] == value]
+        lines += _section(task, rows, cells)
+    lines += _data(results) + _environment(results) + [_NOTES]
+    return "\n".join(lines) + "\n"
+
+
+def _section(task: tuple, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    dataset, protocol, _, n_users, k_shot, n_query = task
+    lines = [f"## {markdown_text(dataset)}, {markdown_text(protocol)}: N={n_users}, K={k_shot}, Q={n_query}", ""]
+    scored, others = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
+    if len(scored):
+        lines += _table(_HEAD, (_cells(row) for row in scored.to_dict("records")), text_columns=1)
+        lines += [_coverage(scored), ""]
+    if len(others):
+        table = ((_name(row), row["status"], markdown_text(row["reason"])) for row in others.to_dict("records"))
+        lines += _table(("learner", "status", "reason"), table, text_columns=3)
+    warned = scored[scored["warning"].fillna("") != ""]
+    if len(warned):
+        lines += ["Warnings:", ""]
+        lines += [f"- {markdown_text(label)}: {markdown_text(said)}" for label, said in
+                  zip(warned["label"], warned["warning"], strict=True)] + [""]  # fmt: skip
+    return lines + _splits(cells)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    best = row["diff_best"] == 0 and pd.isna(row["p_best"])
+    tie = not best and row["diff_best_low"] <= 0 <= row["diff_best_high"]
+    rmse = interval(row["rmse"], row["rmse_low"], row["rmse_high"])
+    return [
+        f"**{_name(row)}**" if best else _name(row),
+        f"**{rmse}**" if best else f"{rmse} ≈" if tie else rmse,
+        interval(row["diff_bias"], row["diff_bias_low"], row["diff_bias_high"], sign=True),
+        *(interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("mae", "ndcg5", "auc")),
+        fixed(row["skill"], 3, sign=True),
+        *(short(row[name]) for name in ("meta_fit_s", "adapt_ms_p50", "predict_ms", "episodes_per_s", "peak_mb")),
+        "" if pd.isna(row["trainable_params"]) else f"{int(row['trainable_params']):,}",
+    ]
+
+
+def _name(row: dict[str, Any]) -> str:
+    learner, label = markdown_text(row["learner"]), markdown_text(row["label"])
+    name = label if label.startswith(learner) else f"{label} ({learner})"
+    return f"{name} *(trivial)*" if row["learner"] in TRIVIAL else name
+
+
+def _coverage(scored: pd.DataFrame) -> str:
+    parts = []
+    for name in ("seeds", "episodes", "users"):
+        counts = sorted(set(scored[name].dropna()))
+        said = " or ".join(f"{count:,}" for count in counts)
+        parts.append(f"{said} {name[:-1] if counts == [1] else name}")
+    left_out = sorted(set(scored["undefined_users"].dropna()))
+    said = " or ".join(f"{count:,}" for count in left_out)
+    return f"{', '.join(parts)}; left out of the ranking metrics: {said} (episode, user) rows."
+
+
+def _splits(cells: pd.DataFrame) -> list[str]:
+    parts = []
+    known = cells.dropna(subset=["split_hash"]).drop_duplicates(["seed", "split_hash", "eligible_users"])
+    for cell in known.sort_values(["seed", "split_hash"]).to_dict("records"):
+        said = f"seed {cell['seed']}: split `{_code(cell['split_hash'][:16])}`"
+        if cell["eligible_users"] is not None:
+            said += f", {cell['eligible_users']:,} eligible test users"
+        if cell["excluded_users"] is not None:
+            said += f", {cell['excluded_users']:,} excluded (too few ratings)"
+        parts.append(said)
+    return [f"Splits: {'; '.join(parts)}.", ""] if parts else []
+
+
+def _data(results: Results) -> list[str]:
+    lines = ["## Data", ""]
+    for name, data in sorted((results.manifest.get("datasets") or {}).items()):
+        lines.append(f"- {markdown_text(name)}: rating table sha256 `{_code(data.get('sha256'))}`"
+                     f", item text sha256 `{_code(data.get('text_sha256'))}`.")  # fmt: skip
+        for key in ("licence", "citation"):
+            if data.get(key):
+                lines.append(f"  {key.capitalize()}: {markdown_text(data[key])}")
+    return [*lines, ""]
+
+
+def _environment(results: Results) -> list[str]:
+    environment = dict(results.manifest.get("environment") or {})
+    versions = environment.pop("versions", None) or {}
+    lines = ["## Environment", ""]
+    said = [f"{markdown_text(name)} {markdown_text(value)}" for name, value in sorted(environment.items())]
+    lines += [f"- {', '.join(said)}"] if said else []
+    said = [f"{markdown_text(name)} {markdown_text(value)}" for name, value in sorted(versions.items())]
+    lines += [f"- {', '.join(said)}"] if said else []
+    codes = results.cells["code_hash"].dropna().nunique()
+    return [*lines, f"- {len(results.cells)} cells, {codes} code hashes", ""]
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]], text_columns: int) -> list[str]:
+    head = list(head)
+    rule = ["---" if i < text_columns else "---:" for i in range(len(head))]
+    return [*(f"| {' | '.join(row)} |" for row in (head, rule, *rows)), ""]
+
+
+def _code(value: Any) -> str:
+    return str(value).replace("`", "'").replace("\n", " ")

@@ -1,0 +1,212 @@
+"""Reading a folder of results, of a run or a reference, into frames; apart from tables, so that notebooks can use it.
+
+A run's folder has one folder a cell (contract 3); a reference folder has the cells' metadata in manifest.json and all
+score rows in scores.parquet. Both give the same ``Results``, in an order that only the specifications decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fewrec.errors import DataError
+from fewrec.report.files import read_json
+from fewrec.report.naming import protocol_names, row_labels, state_rank
+from fewrec.seeding import canonical_json
+
+SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_max")  # those that every score row has
+_META = (
+    "code_hash", "dataset_sha256", "text_sha256", "split_hash", "eligible_users", "excluded_users", "trainable_params",
+)  # fmt: skip
+_TIMES = ("prepare_s", "meta_fit_s", "adapt_ms", "predict_ms", "episodes_per_s", "peak_mb", "device_peak_mb")
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A folder of results in memory.
+
+    ``manifest``: what holds for all cells. ``cells``: one row a cell, with its specification, status, hashes and
+    timings. ``scores``: one row a (cell, episode, user) of the cells with status ok. ``metadata``: each cell's JSON as
+    stored, with its ``timing``, in the order of ``cells``. ``unfinished``: folders of cells that hold no result yet.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    cells: pd.DataFrame
+    scores: pd.DataFrame
+    metadata: tuple[dict[str, Any], ...]
+    unfinished: tuple[str, ...] = ()
+
+    @property
+    def suite(self) -> str:
+        """The suite's name."""
+        suite = self.manifest.get("suite")
+        name = self.manifest.get("name") or (suite.get("name") if isinstance(suite, dict) else suite)
+        return str(name or self.path.resolve().name)
+
+    @cached_property
+    def leaderboard(self) -> pd.DataFrame:
+        """The table, one row a (dataset, protocol, N, K, Q, learner, label); see ``fewrec.report.leaderboard``."""
+        from fewrec.report.leaderboard import leaderboard
+
+        return leaderboard(self)
+
+
+def load_results(path: str | Path) -> Results:
+    """Load results/<suite> or results/reference/<suite>.
+
+    Raises ``DataError`` naming the file where the folder, or a file in it, is missing or broken.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder of results; run the suite first, or give results/reference/<suite>")
+    if not (path / "manifest.json").is_file():
+        raise DataError(f"{path}: not a folder of results (it has no manifest.json)")
+    manifest = read_json(path / "manifest.json")
+    if (path / "cells").is_dir():
+        metadata, unfinished = _read_cells(path / "cells")
+        parts = [_read_blocks(path / "cells" / m["spec_hash"], m) for m in metadata if m["status"] == "ok"]
+        scores = _joined(parts)
+    elif (path / "scores.parquet").is_file():
+        metadata, unfinished = [_checked(m, path / "manifest.json") for m in manifest.pop("cells", [])], ()
+        scores = _read_scores(path / "scores.parquet")
+    else:
+        raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
+    metadata.sort(key=_order)
+    cells = _frame(metadata)
+    rank = pd.Series(range(len(cells)), index=cells["cell"], dtype="int64")
+    unknown = sorted(set(scores["cell"].unique()) - set(rank.index))
+    if unknown:
+        raise DataError(f"{path / 'scores.parquet'}: cell {unknown[0]} is not in manifest.json; export the run again")
+    scores = (
+        scores.assign(_rank=scores["cell"].map(rank))
+        .sort_values(["_rank", "episode", "user"], kind="stable", ignore_index=True)
+        .drop(columns="_rank")
+    )
+    _mark_incomplete(cells, scores)
+    return Results(path, manifest, cells, scores, tuple(metadata), unfinished)
+
+
+def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    metadata, unfinished = [], []
+    for cell in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if not (cell / "cell.json").is_file():
+            unfinished.append(cell.name)
+            continue
+        one = _checked(read_json(cell / "cell.json"), cell / "cell.json")
+        if one["spec_hash"] != cell.name:
+            raise DataError(f"{cell / 'cell.json'}: belongs to cell {one['spec_hash']}; remove this folder")
+        one["timing"] = read_json(cell / "timing.json") if (cell / "timing.json").is_file() else {}
+        metadata.append(one)
+    return metadata, tuple(unfinished)
+
+
+def _checked(metadata: Any, file: Path) -> dict[str, Any]:
+    needed = ("spec", "spec_hash", "status")
+    if not isinstance(metadata, dict) or any(name not in metadata for name in needed):
+        raise DataError(f"{file}: a cell lacks one of {', '.join(needed)}; it was not written by fewrec")
+    if metadata.get("schema", 1) != 1:
+        raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
+    spec = metadata["spec"]
+    for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
+        if name not in spec:
+            raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
+    return metadata
+
+
+def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
+    files = sorted(folder.glob("block-*.parquet"))
+    parts = [_read_scores(file, metadata["spec_hash"]) for file in files]
+    frame = _joined(parts)
+    if frame.duplicated(["episode", "user"]).any():
+        raise DataError(f"{folder}: a (episode, user) row occurs twice; remove this folder and run the suite again")
+    return frame
+
+
+def _read_scores(file: Path, cell: str | None = None) -> pd.DataFrame:
+    try:
+        frame = pq.read_table(file).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{file}: can't be read ({reason}); remove it and run the suite again") from error
+    if cell is not None:
+        frame.insert(0, "cell", cell)
+    missing = [name for name in ("cell", *SCORE_COLUMNS) if name not in frame]
+    if missing:
+        raise DataError(f"{file}: lacks the column '{missing[0]}'; remove it and run the suite again")
+    return frame
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return pd.DataFrame({name: pd.Series(dtype="float64") for name in ("cell", *SCORE_COLUMNS, "se", "ae")})
+    return pd.concat(parts, ignore_index=True)
+
+
+def _order(metadata: dict[str, Any]) -> tuple:
+    spec = metadata["spec"]
+    protocol = spec["protocol"]
+    return (
+        str(spec["dataset"]),
+        state_rank(protocol.get("state")),
+        canonical_json(protocol),
+        spec["n_users"],
+        shot_rank(spec["k_shot"]),
+        spec["n_query"],
+        spec["learner"],
+        spec.get("label") or "",
+        canonical_json(spec.get("config")),
+        spec["seed"],
+        metadata["spec_hash"],
+    )
+
+
+def shot_rank(k_shot: int | str) -> tuple[int, int]:
+    """Return a sort key for K: numbers first, ``rest`` last."""
+    return (1, 0) if isinstance(k_shot, str) else (0, int(k_shot))
+
+
+def _frame(metadata: list[dict[str, Any]]) -> pd.DataFrame:
+    specs = [m["spec"] for m in metadata]
+    columns: dict[str, list] = {"cell": [m["spec_hash"] for m in metadata]}
+    for name in ("dataset", "meta_dataset"):
+        columns[name] = [spec.get(name) for spec in specs]
+    columns["protocol"] = protocol_names(specs)
+    columns["state"] = [spec["protocol"].get("state") for spec in specs]
+    for name in ("n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
+        columns[name] = [spec[name] for spec in specs]
+    columns["label"] = row_labels(specs, columns["protocol"])
+    columns["ndcg_at"] = [spec.get("ndcg_at") for spec in specs]
+    columns["config"] = [spec.get("config") or {} for spec in specs]
+    columns["status"] = [m["status"] for m in metadata]
+    columns["reason"] = [m.get("reason") or "" for m in metadata]
+    columns["scale"] = [m.get("scale") for m in metadata]
+    for name in _META:
+        columns[name] = [m.get(name) for m in metadata]
+    for name in _TIMES:
+        columns[name] = [(m.get("timing") or {}).get(name) for m in metadata]
+    return pd.DataFrame({name: pd.Series(values, dtype=_dtype(name)) for name, values in columns.items()})
+
+
+def _dtype(name: str) -> str:
+    if name in ("n_users", "n_query", "episodes", "seed"):
+        return "int64"
+    if name in ("prepare_s", "meta_fit_s", "episodes_per_s", "peak_mb", "device_peak_mb", "trainable_params"):
+        return "float64"
+    return "object"
+
+
+def _mark_incomplete(cells: pd.DataFrame, scores: pd.DataFrame) -> None:
+    """Give a cell that says ok but lacks episodes the status incomplete: a mean over a part is not its score."""
+    found = scores.groupby("cell")["episode"].nunique().reindex(cells["cell"]).fillna(0).astype(int).to_numpy()
+    short = (cells["status"] == "ok").to_numpy() & (found < cells["episodes"].to_numpy())
+    for i in short.nonzero()[0]:
+        cells.loc[i, "status"] = "incomplete"
+        cells.loc[i, "reason"] = f"{found[i]} of {cells['episodes'].iloc[i]} episodes are there; run the suite again"

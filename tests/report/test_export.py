@@ -1,0 +1,94 @@
+"""References made of runs: the same table, no predictions, no paths."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from fewrec.errors import DataError
+from fewrec.report import export_reference, leaderboard, load_results, write_leaderboard
+from fewrec.report.export import without_paths
+
+
+def test_a_reference_gives_the_same_tables_as_its_run(small_run, tmp_path):
+    target = tmp_path / "reference" / "tiny"
+    export_reference(small_run.path, target)
+    write_leaderboard(small_run.path)
+    assert sorted(p.name for p in target.iterdir()) == [
+        "leaderboard.csv", "leaderboard.json", "leaderboard.md", "manifest.json", "scores.parquet",
+    ]  # fmt: skip
+    for name in ("leaderboard.csv", "leaderboard.json", "leaderboard.md"):
+        assert (target / name).read_bytes() == (small_run.path / name).read_bytes()
+    run, reference = load_results(small_run.path), load_results(target)
+    pd.testing.assert_frame_equal(run.scores, reference.scores)
+    pd.testing.assert_frame_equal(run.cells, reference.cells)
+    pd.testing.assert_frame_equal(leaderboard(run), leaderboard(reference))
+
+
+def test_exporting_again_gives_the_same_bytes(small_run, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    export_reference(small_run.path, first)
+    export_reference(small_run.path, second)
+    export_reference(small_run.path, second)
+    assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
+
+
+def test_predictions_are_never_exported(small_run, tmp_path):
+    for folder in (small_run.path / "cells").iterdir():
+        pd.DataFrame({"prediction": [1.0]}).to_parquet(folder / "predictions-0000.parquet")
+    export_reference(small_run.path, tmp_path / "reference")
+    names = pd.read_parquet(tmp_path / "reference" / "scores.parquet").columns
+    assert "prediction" not in names and "rating" not in names
+
+
+def test_paths_of_the_machine_are_left_out(new_run, scores_of, tmp_path):
+    run = new_run()
+    run.cell("bias", scores_of(1.0), config={"model": "/home/me/models/bert"})
+    run.cell("broken", status="failed", reason="OSError: '/home/me/weights.safetensors' is broken")
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    (run.path / "manifest.json").write_text(json.dumps({**manifest, "command": "fewrec run x --out=/home/me/out"}))
+    export_reference(run.path, tmp_path / "reference")
+    for name in ("manifest.json", "leaderboard.md", "leaderboard.json", "leaderboard.csv"):
+        assert "home" not in (tmp_path / "reference" / name).read_text()
+    assert "'weights.safetensors' is broken" in (tmp_path / "reference" / "leaderboard.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("see /var/tmp/a/b.txt:17: bad", "see b.txt:17: bad"),
+        ("--data ~/mine/ratings.csv", "--data ratings.csv"),
+        (r"C:\Users\me\model.bin is broken", "model.bin is broken"),
+        ("/opt/data/", "..."),
+        ("https://files.example.org/data/ml-100k.zip", "https://files.example.org/data/ml-100k.zip"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("results/quick and 1/2/3 and/or this", "results/quick and 1/2/3 and/or this"),
+    ],
+)
+def test_only_absolute_paths_are_shortened(text, left):
+    assert without_paths(text) == left
+
+
+def test_a_run_is_not_overwritten_by_its_reference(small_run, new_run):
+    with pytest.raises(DataError, match="holds a run"):
+        export_reference(small_run.path, small_run.path)
+    other = new_run("other")
+    (other.path / "cells").mkdir()
+    with pytest.raises(DataError, match="holds a run"):
+        export_reference(small_run.path, other.path)
+
+
+def test_an_unfinished_run_is_not_exported(new_run, scores_of, tmp_path):
+    run = new_run()
+    run.cell("bias", scores_of(1.0), episodes=50)
+    with pytest.raises(DataError, match="not finished"):
+        export_reference(run.path, tmp_path / "reference")
+
+
+def test_a_reference_whose_scores_belong_elsewhere_is_refused(small_run, tmp_path):
+    target = tmp_path / "reference"
+    export_reference(small_run.path, target)
+    scores = pd.read_parquet(target / "scores.parquet")
+    scores.assign(cell="0" * 16).to_parquet(target / "scores.parquet")
+    with pytest.raises(DataError, match="cell 0000000000000000 is not in manifest.json"):
+        load_results(target)

@@ -1,0 +1,135 @@
+"""The files of a leaderboard: byte identity, escaping, and what a reader of the page must find."""
+
+import csv
+import io
+import json
+import os
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from fewrec.errors import FolderError
+from fewrec.learners.registry import BUILTIN
+from fewrec.report import terminal_table, write_leaderboard
+from fewrec.report.leaderboard import TRIVIAL
+from fewrec.report.numbers import csv_field, fixed, interval, markdown_text, rounded, short
+
+FILES = ("leaderboard.csv", "leaderboard.json", "leaderboard.md")
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_writing_again_gives_the_same_bytes(small_run):
+    write_leaderboard(small_run.path)
+    first = contents(small_run.path)
+    for name in FILES:
+        (small_run.path / name).unlink()
+    write_leaderboard(small_run.path)
+    assert contents(small_run.path) == first
+    assert not [p for p in small_run.path.iterdir() if p.name.endswith(".part")]
+
+
+def test_csv_and_json_hold_the_frame(small_run):
+    frame = write_leaderboard(small_run.path)
+    read = pd.read_csv(small_run.path / "leaderboard.csv")
+    assert list(read.columns) == list(frame.columns)
+    assert read["rmse"].to_numpy() == pytest.approx(frame["rmse"].to_numpy(), abs=5e-7, nan_ok=True)
+    value = json.loads((small_run.path / "leaderboard.json").read_text())
+    assert value["suite"] == "tiny" and len(value["rows"]) == len(frame)
+    assert value["rows"][3]["status"] == "failed" and value["rows"][3]["rmse"] is None
+    assert value["rows"][0]["rmse"] == pytest.approx(frame["rmse"][0], abs=5e-7)
+
+
+def test_every_row_of_the_page_has_as_many_cells_as_its_head(new_run, scores_of):
+    run = new_run()
+    run.cell("bias", scores_of(1.0))
+    run.cell("a|b\nc", scores_of(0.9), label="=x | y <b>*bold*</b>")
+    run.cell("broken", status="failed", reason="ValueError: one | two\nthree `four`")
+    write_leaderboard(run.path)
+    lines = (run.path / "leaderboard.md").read_text().splitlines()
+    tables = [line.replace("\\|", "") for line in lines if line.startswith("|")]
+    assert {line.count("|") for line in tables} == {14, 4}
+    assert sum(line.count("|") == 14 for line in tables) == 4
+    assert "one \\| two three" in "\n".join(lines)
+
+
+def test_the_page_marks_best_ties_trivial_rows_and_says_what_it_was_made_of(small_run):
+    write_leaderboard(small_run.path)
+    page = (small_run.path / "leaderboard.md").read_text()
+    best = next(line for line in page.splitlines() if line.startswith("| **better**"))
+    assert "** |" in best and "bias *(trivial)*" in page
+    for said in ("fewrec run tiny", "a" * 64, "b" * 64, "5p1it0", "150 eligible", "3 excluded", "torch 2.0", "Doe 2020",
+                 "| failed | ValueError: a \\| b second line |", "| not applicable | toy has no item text |",
+                 "2 seeds, 60 episodes"):  # fmt: skip
+        assert said in page, said
+
+
+def test_a_tie_with_the_best_row_is_marked(new_run, scores_of):
+    run = new_run()
+    run.cell("bias", scores_of(1.0))
+    run.cell("same", scores_of(1.0))
+    write_leaderboard(run.path)
+    page = (run.path / "leaderboard.md").read_text()
+    assert page.count(" ≈ |") == 1 and "| **bias *(trivial)*** |" in page
+
+
+def test_texts_in_the_csv_start_no_formula_and_keep_the_table(new_run, scores_of):
+    run = new_run()
+    run.cell("=1+1", scores_of(1.0), label='@a, "b"\nc')
+    write_leaderboard(run.path)
+    rows = list(csv.DictReader(io.StringIO((run.path / "leaderboard.csv").read_text())))
+    assert len(rows) == 1 and rows[0]["learner"] == "'=1+1" and rows[0]["label"] == '\'@a, "b" c'
+    assert float(rows[0]["rmse"]) > 0
+
+
+def test_the_terminal_shows_every_row(small_run):
+    console = Console(width=220, file=io.StringIO(), color_system=None)
+    console.print(terminal_table(write_leaderboard(small_run.path)))
+    text = console.file.getvalue()
+    for said in ("better", "worse than bias", "failed: ValueError: a | b second line", "K=10"):
+        assert said in text
+
+
+def test_a_run_without_finished_cells_has_an_empty_leaderboard(new_run):
+    run = new_run()
+    (run.path / "cells").mkdir()
+    assert len(write_leaderboard(run.path)) == 0
+    assert (run.path / "leaderboard.csv").read_text().startswith("dataset,protocol,")
+    assert "no finished cell" in (run.path / "leaderboard.md").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_named(small_run):
+    small_run.path.chmod(0o555)
+    try:
+        with pytest.raises(FolderError, match="leaderboard.csv: can't be written"):
+            write_leaderboard(small_run.path)
+    finally:
+        small_run.path.chmod(0o755)
+
+
+def test_a_folder_in_the_way_of_a_file_is_named(small_run):
+    (small_run.path / "leaderboard.csv").mkdir()
+    with pytest.raises(FolderError, match="leaderboard.csv: can't be written"):
+        write_leaderboard(small_run.path)
+    assert not [p for p in small_run.path.iterdir() if p.name.endswith(".part")]
+
+
+def test_numbers_are_written_the_same_whatever_the_last_digits():
+    assert csv_field("rmse", 0.98765432109) == csv_field("rmse", 0.98765432111) == "0.987654"
+    assert csv_field("diff_bias", -1e-17) == "0.000000" and rounded("diff_bias", -1e-17) == 0.0
+    assert csv_field("peak_mb", 1234567.89) == "1234570" and csv_field("adapt_ms_p50", 0.000012345678) == "0.0000123457"
+    assert csv_field("users", pd.NA) == "" and csv_field("rmse", float("nan")) == "" and csv_field("k_shot", 5) == "5"
+    assert fixed(-0.00001, 3, sign=True) == "0.000" and interval(0.5, 0.25, float("nan")) == "0.5000"
+    assert short(12345.6) == "12,346" and short(0.0123) == "0.012" and short(float("nan")) == ""
+
+
+def test_markdown_text_is_shown_literally():
+    assert markdown_text("a|b\n<i>*c*`d`[e]") == "a\\|b &lt;i&gt;\\*c\\*\\`d\\`\\[e\\]"
+
+
+def test_the_trivial_rows_are_learners_of_the_registry():
+    assert set(BUILTIN) >= TRIVIAL
