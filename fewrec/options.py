@@ -1,0 +1,97 @@
+"""What the options of the command line mean: from their texts to values, apart from the commands that take them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fewrec.data.table import Dataset
+
+
+def shots(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int | str, ...]:
+    """Return K values of ``--shots 1,5 --shots rest``."""
+    out: list[int | str] = []
+    for value in _split(values):
+        try:
+            out.append("rest" if value == "rest" else int(value))
+        except ValueError:
+            raise click.BadParameter(f"'{value}' is neither a number nor 'rest'") from None
+        if out[-1] != "rest" and int(out[-1]) < 0:
+            raise click.BadParameter(f"K = {value}: the number of support ratings can't be negative")
+    return tuple(out)
+
+
+def seeds(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the seeds of ``--seed 0,1``."""
+    for value in _split(values):
+        if not value.isdigit():
+            raise click.BadParameter(f"'{value}' is not a whole number from 0")
+    return tuple(int(value) for value in _split(values))
+
+
+def _split(values: tuple[str, ...]) -> list[str]:
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of an option that is repeated or holds a list with commas."""
+    return tuple(_split(values))
+
+
+def settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return {learner: {option: value}} of ``--set learner.option=value``; values are TOML, a bare word is a string."""
+    out: dict[str, dict[str, Any]] = {}
+    for text in values:
+        target, equals, value = text.partition("=")
+        learner, dot, option = target.rpartition(".")
+        if not (equals and dot and learner and option):
+            raise click.BadParameter(f"'{text}' is not of the form learner.option=value")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value  # a bare word is a string
+        out.setdefault(learner, {})[option] = parsed
+    return out
+
+
+def own_data_options(command: Callable) -> Callable:
+    """Give a command the options that describe a file of the user's own ratings."""
+    options = [
+        click.option("--data", type=click.Path(), help="Your own ratings (CSV, TSV, Parquet), not the suite's data."),
+        click.option("--items", type=click.Path(), help="Item texts of --data: item,title[,year,genres,description]."),
+        click.option("--columns", help="What the columns of --data are, in order: user,item,rating[,timestamp]."),
+        click.option("--user-col", help="The name of the user column of --data, where it can't be guessed."),
+        click.option("--item-col", help="Likewise, the item column."),
+        click.option("--rating-col", help="Likewise, the rating column."),
+        click.option("--time-col", help="Likewise, the timestamp column."),
+        click.option("--delimiter", help="What separates the columns of --data."),
+        click.option("--scale", type=(float, float), metavar="LOW HIGH", help="The rating scale of --data."),
+        click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), help="On repeated pairs."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+OWN_DATA = (
+    "data", "items", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter", "scale", "duplicates",
+)  # fmt: skip
+
+
+def open_own(data: str | None, **own: Any) -> Dataset | None:
+    """Return the data set of ``--data``, or None; refuse options that describe a file where none is given."""
+    given = {key: value for key, value in own.items() if value is not None}
+    if data is None:
+        if given:
+            raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in given)} only go with --data")
+        return None
+    from fewrec.data.own import load_own
+
+    dataset = load_own(data, **given)
+    for note in dataset.notes:
+        click.echo(f"{data}: {note}", err=True)
+    return dataset

@@ -1,0 +1,1 @@
+"""The runner: suite -> cells -> executed -> stored, with timings and environment apart from scores."""

@@ -1,0 +1,185 @@
+"""``fewrec.run``: from a suite's name to its results; the command line calls the same function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from fewrec.data.load import open_dataset
+from fewrec.data.table import Dataset
+from fewrec.episodes.sampler import EpisodeSampler
+from fewrec.episodes.split import split_dataset
+from fewrec.errors import SuiteError
+from fewrec.learners.registry import add_plugin_file
+from fewrec.paths import cache_folder
+from fewrec.report.render import write_leaderboard
+from fewrec.report.results import Results, load_results
+from fewrec.runner.cell import SCHEMA, CellSpec
+from fewrec.runner.environment import available_threads, choose_device, describe
+from fewrec.runner.estimate import Estimate, estimate
+from fewrec.runner.execute import CellRunner
+from fewrec.runner.progress import Reporter, reporter_for
+from fewrec.runner.store import RunFolder
+from fewrec.runner.suite import Shots, Suite, load_suite, override
+from fewrec.seeding import digest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run that has not begun: its cells in order, its data, its folder and what it is expected to take."""
+
+    name: str
+    suite: Suite
+    cells: list[CellSpec]
+    datasets: dict[str, Dataset]
+    splits: dict[str, str]
+    device: torch.device
+    threads: int
+    out: Path
+    estimate: Estimate
+
+
+def plan(
+    suite: str = "quick",
+    *,
+    learners: Iterable[str] = (),
+    datasets: Iterable[str] = (),
+    states: Iterable[str] = (),
+    shots: Iterable[Shots] = (),
+    seeds: Iterable[int] = (),
+    episodes: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    data: Dataset | str | Path | None = None,
+    plugins: Iterable[str | Path] = (),
+    device: str = "auto",
+    threads: int | None = None,
+    out: str | Path | None = None,
+    offline: bool = False,
+) -> Plan:
+    """Check everything that can be checked before any training, and return the plan.
+
+    Raises ``SuiteError`` or ``DataError`` with one line that names the option or the file and the fix.
+    """
+    for plugin in plugins:
+        add_plugin_file(Path(plugin))
+    name, definition = load_suite(suite)
+    if data is not None:
+        data = data if isinstance(data, Dataset) else open_dataset(data, offline=offline)
+        datasets = [data.name]
+    definition = override(
+        definition, name, learners=learners, datasets=datasets, states=states, shots=shots, seeds=seeds,
+        episodes=episodes, settings=settings,
+    )  # fmt: skip
+    cells = definition.cells()
+    chosen = choose_device(device)
+    if threads is not None and threads < 1:
+        raise SuiteError(f"--threads {threads}: at least one thread is needed")
+    if offline:
+        os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of the run
+    loaded = {key: data if data is not None else open_dataset(key, offline=offline) for key in definition.datasets}
+    folder = Path(out) if out is not None else Path("results") / name
+    earlier = [folder, *sorted(Path("results/reference").glob("*/"))]
+    return Plan(
+        name, definition, cells, loaded, _check_episodes(cells, loaded), chosen, threads or available_threads(), folder,
+        estimate(cells, earlier),
+    )  # fmt: skip
+
+
+def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> dict[str, str]:
+    """Draw one episode of every kind that the cells ask for; return the hash of every split by its readable name."""
+    splits: dict[str, str] = {}
+    made: dict[str, Any] = {}
+    checked = set()
+    for spec in cells:
+        key = digest([spec.dataset, spec.protocol.canonical(), spec.seed])
+        if key not in made:
+            made = {key: split_dataset(datasets[spec.dataset], spec.protocol, spec.seed)}
+            splits[f"{spec.dataset}/{spec.protocol.state}/{spec.protocol.order}/seed {spec.seed}"] = made[key].sha256
+        kind = (key, spec.n_users, spec.k_shot, spec.n_query)
+        if kind not in checked:
+            checked.add(kind)
+            sampler = EpisodeSampler(
+                made[key].pools["test"], spec.seed, "test", k_max=spec.protocol.k_max, order=spec.protocol.order
+            )
+            try:
+                sampler.sample(0, 1, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
+            except SuiteError as error:
+                raise SuiteError(f"{spec.dataset}, {spec.protocol.state}: {error}") from None
+    return splits
+
+
+def execute(
+    plan: Plan, *, reporter: Reporter | None = None, time_limit: float | None = None, command: str = ""
+) -> Results:
+    """Run what is missing of a plan, write the tables, and return the results of its folder.
+
+    Interrupting is safe at any moment: complete blocks and meta-fits stay, and the next call goes on from them.
+    """
+    reporter = reporter or Reporter()
+    if time_limit is not None and time_limit <= 0:
+        raise SuiteError(f"--time-limit {time_limit:g}: give a number of seconds above 0")
+    torch.set_num_threads(plan.threads)
+    folder = RunFolder(plan.out)
+    folder.open(_manifest(plan, command))
+    try:
+        folder.set_aside_replaced(plan.cells)
+        runner = CellRunner(folder, plan.datasets, plan.device, cache_folder() / "learners", reporter, time_limit)
+        reporter.start(plan.cells, plan.estimate.seconds)
+        try:
+            for spec in plan.cells:
+                reporter.cell(spec)
+                reporter.finished(spec, runner.run(spec))
+        finally:
+            reporter.stop()
+        write_leaderboard(plan.out)
+        return load_results(plan.out)
+    finally:
+        folder.close()
+
+
+def run(
+    suite: str = "quick",
+    *,
+    progress: bool = True,
+    reporter: Reporter | None = None,
+    time_limit: float | None = None,
+    **options: Any,
+) -> Results:
+    """Run a suite, by name or as the path of a TOML file, and return its results as tidy frames.
+
+    Options are those of ``plan``: ``learners``, ``datasets``, ``states``, ``shots``, ``seeds``, ``episodes``,
+    ``settings``, ``data``, ``plugins``, ``device``, ``threads``, ``out``, ``offline``. A run that was interrupted is
+    resumed; complete cells are not run again. ``time_limit`` is in seconds a cell. ``progress`` shows cells done and
+    an ETA on standard error or in the notebook; ``reporter`` takes their place. ``result.leaderboard`` is the table,
+    ``result.cells`` one row a cell, ``result.scores`` one row an (episode, user).
+
+    Raises ``FewrecError`` (one line, before any training) for input or options that can't be used.
+    """
+    if reporter is None and progress:
+        reporter = reporter_for(Console(stderr=True))
+    return execute(plan(suite, **options), reporter=reporter, time_limit=time_limit, command=f"fewrec.run({suite!r})")
+
+
+def _manifest(plan: Plan, command: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "name": plan.name,
+        "suite": plan.suite.model_dump(mode="json"),
+        "command": command,
+        "environment": describe(plan.device, plan.threads),
+        "datasets": {
+            name: {
+                "sha256": data.table.sha256, "text_sha256": data.catalog.text_sha256, "sources": data.sources,
+                "licence": data.licence, "citation": data.citation, "homepage": data.homepage,
+                "notes": list(data.notes), "scale": [data.scale.low, data.scale.high],
+            }
+            for name, data in plan.datasets.items()
+        },
+        "splits": plan.splits,
+    }  # fmt: skip

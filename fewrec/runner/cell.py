@@ -1,0 +1,122 @@
+"""The cell: the unit of work, of caching and of resuming, with its two hashes (design, contract 3).
+
+``spec`` is the hash of the explicit fields that define the cell, ``code`` that of the sources that decide a score.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import fewrec
+from fewrec.episodes.protocol import Protocol
+from fewrec.learners.base import Learner
+from fewrec.seeding import digest
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """The explicit fields of a cell. ``config`` is the learner's whole configuration, defaults included."""
+
+    dataset: str
+    protocol: Protocol
+    n_users: int
+    k_shot: int | Literal["rest"]
+    n_query: int
+    episodes: int
+    block: int
+    ndcg_at: int
+    seed: int
+    learner: str
+    label: str
+    config: dict[str, Any]
+    meta_dataset: str | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the cell as JSON values: what is stored and hashed."""
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "protocol": self.protocol.canonical(),
+        }
+
+    @functools.cached_property
+    def spec_hash(self) -> str:
+        return digest(self.canonical())
+
+    def row_key(self) -> str:
+        """Return the hash of what names the cell's place in the table, whatever the configuration behind it."""
+        place = self.canonical()
+        for name in ("config", "learner", "block", "episodes", "ndcg_at"):
+            del place[name]
+        return digest(place)
+
+    def meta_fields(self, cls: type[Learner]) -> dict[str, Any]:
+        """Return what the learner's meta-fit depends on: cells that agree in these share one."""
+        return {
+            "dataset": self.dataset,
+            "meta_dataset": self.meta_dataset,
+            "protocol": self.protocol.canonical(),
+            "seed": self.seed,
+            "learner": self.learner,
+            "config": {key: value for key, value in self.config.items() if key not in cls.adapt_options},
+            "depends": self.depends(cls),
+        }
+
+    def depends(self, cls: type[Learner]) -> dict[str, Any]:
+        """Return the fields of the cell that the learner declared in ``meta_depends``."""
+        return {name: getattr(self, name) for name in sorted(cls.meta_depends)}
+
+
+_DECIDES_EVERY_SCORE = ("data", "episodes", "metrics", "seeding.py")
+
+
+@functools.cache
+def code_hash(cls: type[Learner]) -> str:
+    """Return the hash of the sources that decide a score of this learner.
+
+    These are fewrec's data, episodes and metrics, the learner's module, and the modules of ``fewrec.learners`` that
+    it imports, directly or through one another.
+    """
+    root = Path(fewrec.__file__).parent
+    files: dict[str, Path] = {}
+    for part in _DECIDES_EVERY_SCORE:
+        path = root / part
+        for file in [path] if path.is_file() else path.rglob("*.py"):
+            files[file.relative_to(root).as_posix()] = file
+    waiting = [Path(inspect.getfile(cls))]
+    while waiting:
+        file = waiting.pop()
+        name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+        if name not in files:
+            files[name] = file
+            waiting += _imported_learner_modules(file)
+    h = hashlib.sha256()
+    for name in sorted(files):
+        h.update(f"{name}\n".encode() + files[name].read_bytes())
+    return h.hexdigest()[:16]
+
+
+def _imported_learner_modules(file: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith("fewrec.learners."):
+                try:
+                    spec = importlib.util.find_spec(name)
+                except ModuleNotFoundError:  # a name inside a module, not a module
+                    continue
+                if spec is not None and spec.origin:
+                    yield Path(spec.origin)

@@ -1,0 +1,237 @@
+"""Executing cells: prepare, meta-fit or load, warm-up, latency, then block by block until the cell is complete."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fewrec.data.table import Dataset
+from fewrec.episodes.meta import MetaTrainSet
+from fewrec.episodes.sampler import EpisodeSampler
+from fewrec.episodes.split import Split, split_dataset
+from fewrec.episodes.support import Episodes
+from fewrec.errors import FolderError, NotApplicable
+from fewrec.learners.base import Context, Learner
+from fewrec.learners.registry import learner_class
+from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
+from fewrec.runner.progress import Reporter
+from fewrec.runner.records import LATENCY_EPISODES, Fitted, cell_timing, prediction_rows, score_rows
+from fewrec.runner.store import RunFolder
+from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
+from fewrec.seeding import digest
+
+
+class CellRunner:
+    """Runs cells one after the other; neighbours that agree in what the meta-fit depends on share one."""
+
+    def __init__(self, folder: RunFolder, datasets: Mapping[str, Dataset], device: torch.device, cache: Path,
+                 reporter: Reporter, limit: float | None = None) -> None:  # fmt: skip
+        self.folder, self.datasets, self.device = folder, datasets, device
+        self.cache, self.reporter, self.limit = cache, reporter, limit
+        self._splits: dict[str, Split] = {}
+        self._fitted: Fitted | None = None
+        self._unusable: dict[str, tuple[str, str]] = {}  # meta-fits that failed: key -> (status, reason)
+
+    def split(self, spec: CellSpec) -> Split:
+        """Return the split of a cell; the last few are kept."""
+        key = digest([spec.dataset, spec.protocol.canonical(), spec.seed])
+        if key not in self._splits:
+            if len(self._splits) >= 4:
+                del self._splits[next(iter(self._splits))]
+            self._splits[key] = split_dataset(self.datasets[spec.dataset], spec.protocol, spec.seed)
+        return self._splits[key]
+
+    def sampler(self, spec: CellSpec) -> EpisodeSampler:
+        protocol = spec.protocol
+        return EpisodeSampler(self.split(spec).pools["test"], spec.seed, "test", k_max=protocol.k_max,
+                              order=protocol.order, item_shots=protocol.item_shots)  # fmt: skip
+
+    def run(self, spec: CellSpec) -> str:
+        """Run or resume one cell and write its record; return its status. A learner's failure becomes a status too."""
+        cls = learner_class(spec.learner)
+        code = code_hash(cls)
+        if self.folder.finished(spec, code):
+            return "ok"
+        folder = self.folder.begin_cell(spec, code)
+        status, reason, fitted = "ok", "", None
+        try:
+            with time_limit(self.limit):
+                _refuse_what_is_lacking(cls, spec, self.datasets[spec.dataset])
+                fitted = self._fit(cls, spec, code)
+                self._score(spec, fitted, folder)
+        except NotApplicable as error:
+            status, reason = "not applicable", str(error)
+        except CellTimeout:
+            status, reason = "timeout", f"not finished within {self.limit:g} s"
+        except FolderError:
+            raise  # not the learner's fault, and the next cell would meet it too
+        except Exception as error:  # a learner may fail in any way; the others must go on
+            status, reason = "failed", _one_line(error)
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        if status in ("failed", "timeout") and fitted is None:
+            self._unusable[digest([spec.meta_fields(cls), code])] = (status, reason)
+        self._write_record(spec, code, status, reason, fitted, folder)
+        return status
+
+    def _write_record(
+        self, spec: CellSpec, code: str, status: str, reason: str, fitted: Fitted | None, folder: Path
+    ) -> None:
+        dataset, eligible = self.datasets[spec.dataset], self.sampler(spec).eligible(spec.n_query)
+        if fitted is not None:
+            self.folder.write_json(folder / "timing.json", cell_timing(folder, fitted))
+        record = {
+            "schema": SCHEMA, "spec": spec.canonical(), "spec_hash": spec.spec_hash, "code_hash": code,
+            "status": status, "reason": reason, "dataset_sha256": dataset.table.sha256,
+            "text_sha256": dataset.catalog.text_sha256, "split_hash": self.split(spec).sha256,
+            "eligible_users": len(eligible.users), "excluded_users": eligible.excluded,
+            "loaded": fitted.learner.loaded() if fitted else {},
+            "trainable_params": fitted.learner.trainable_parameters() if fitted else None,
+        }  # fmt: skip
+        self.folder.write_json(folder / "cell.json", record)
+
+    # meta-fit
+
+    def _fit(self, cls: type[Learner], spec: CellSpec, code: str) -> Fitted:
+        key = digest([spec.meta_fields(cls), code])
+        if key in self._unusable:
+            status, reason = self._unusable[key]
+            raise CellTimeout if status == "timeout" else _MetaFitFailed(reason)
+        instance = digest([key, spec.config])
+        if self._fitted is not None and self._fitted.key == instance:
+            return self._fitted
+        self._fitted = None  # frees the memory of the one before
+        split, dataset = self.split(spec), self.datasets[spec.dataset]
+        curve: list[dict[str, float]] = []
+        ctx = Context(self.device, split.catalog, dataset.scale, self.cache, self.reporter.track,
+                      lambda step, scalars: curve.append({"step": step, **scalars}))  # fmt: skip
+        learner = cls(cls.Config(**spec.config))
+        fitted = Fitted(instance, learner, ctx, curve=curve)
+        reset_peak_memory(self.device)
+        self.reporter.phase("prepare")
+        with Stopwatch(self.device) as watch:
+            learner.prepare(ctx)
+        fitted.prepare_s = watch.seconds
+        if cls.has_meta_fit():
+            stored = self.folder.read_state(key)
+            if stored is not None and stored[1]["loaded"] == learner.loaded():
+                tensors, record = stored
+                learner.load_state(tensors, record["values"], ctx)
+                fitted.prepare_s, fitted.meta_fit_s = record["prepare_s"], record["meta_fit_s"]
+                fitted.peak_mb, fitted.device_peak_mb = record["peak_mb"], record["device_peak_mb"]
+            else:
+                self.reporter.phase("meta-fit")
+                with Stopwatch(self.device) as watch:
+                    learner.meta_fit(MetaTrainSet(split, dataset.scale, spec.depends(cls)), ctx)
+                fitted.meta_fit_s = watch.seconds
+                fitted.peak_mb, fitted.device_peak_mb = peak_memory_mb(self.device)
+                tensors, values = learner.state()
+                record = {
+                    "schema": SCHEMA, "fields": spec.meta_fields(cls), "code_hash": code, "values": values,
+                    "loaded": learner.loaded(),
+                    "prepare_s": fitted.prepare_s, "meta_fit_s": fitted.meta_fit_s, "peak_mb": fitted.peak_mb,
+                    "device_peak_mb": fitted.device_peak_mb, "curve": curve,
+                }  # fmt: skip
+                self.folder.write_state(key, tensors, record)
+        self._fitted = fitted
+        return fitted
+
+    # scoring
+
+    def _score(self, spec: CellSpec, fitted: Fitted, folder: Path) -> None:
+        sampler, learner = self.sampler(spec), fitted.learner
+
+        def episodes(first: int, count: int) -> Episodes:
+            return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
+
+        starts = range(0, spec.episodes, spec.block)
+        missing = [start for start in starts if not _block(folder, start, spec).exists()]
+        self.reporter.episodes_done(spec.episodes - sum(min(spec.block, spec.episodes - s) for s in missing))
+        batch = min(learner.batch_episodes, spec.block)
+        reset_peak_memory(self.device)
+        self.reporter.phase("adapt")
+        latency_file = folder / "latency.json"
+        if missing or not latency_file.exists():
+            self._predict(fitted, episodes(0, 1))  # warm-up, not counted
+        if batch > 1 and not latency_file.exists():
+            singles = [self._predict(fitted, episodes(i, 1))[1:] for i in range(min(LATENCY_EPISODES, spec.episodes))]
+            self.folder.write_json(
+                latency_file, {"adapt_s": [a for a, _ in singles], "predict_s": [p for _, p in singles]}
+            )
+        for start in missing:
+            size = min(spec.block, spec.episodes - start)
+            spent: list[tuple[int, float, float]] = []
+            parts, answers = [], []
+            for first in range(start, start + size, batch):
+                count = min(batch, start + size - first)
+                part = episodes(first, count)
+                prediction, adapt_s, predict_s = self._predict(fitted, part)
+                spent.append((count, adapt_s, predict_s))
+                parts.append(score_rows(spec, part, prediction, first, self.datasets[spec.dataset]))
+                answers.append(prediction_rows(part, prediction, first))
+                self.reporter.episodes_done(count)
+            peak, device_peak = peak_memory_mb(self.device)
+            self.folder.write_json(
+                _block(folder, start, spec).with_suffix(".timing.json"),
+                {"batches": spent, "peak_mb": peak, "device_peak_mb": device_peak},
+            )
+            self.folder.write_parquet(folder / f"predictions-{start // spec.block:04d}.parquet", pd.concat(answers))
+            self.folder.write_parquet(_block(folder, start, spec), pd.concat(parts))
+        preferred = min(learner.batch_episodes, spec.episodes)
+        if preferred > batch and not (folder / "throughput.json").exists():
+            many = episodes(0, preferred)
+            _, adapt_s, predict_s = self._predict(fitted, many)
+            self.folder.write_json(folder / "throughput.json", {"episodes": preferred, "seconds": adapt_s + predict_s})
+
+    def _predict(self, fitted: Fitted, episodes: Episodes) -> tuple[np.ndarray, float, float]:
+        """Return predictions, seconds of adapting and seconds of predicting. NaN and wrong shapes are failures."""
+        support, query = episodes.support, episodes.query
+        with Stopwatch(self.device) as adapting:
+            predictor = fitted.learner.adapt_batch(support, fitted.ctx)
+        with Stopwatch(self.device) as predicting, torch.no_grad():
+            prediction = predictor.predict(query.episode, query.user, query.item).detach().cpu().double()
+        if prediction.shape != query.item.shape:
+            raise ValueError(f"predict returned shape {tuple(prediction.shape)} for {len(query.item)} queries")
+        if not torch.isfinite(prediction).all():
+            raise ValueError(
+                f"{int((~torch.isfinite(prediction)).sum())} of {len(prediction)} predictions are NaN or infinite"
+            )
+        return prediction.numpy(), adapting.seconds, predicting.seconds
+
+
+class _MetaFitFailed(Exception):
+    """The meta-fit that this cell shares with an earlier one has failed there."""
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, _MetaFitFailed) else f"{type(error).__name__}: {text}"[:300]
+
+
+def _refuse_what_is_lacking(cls: type[Learner], spec: CellSpec, dataset: Dataset) -> None:
+    """Raise ``NotApplicable`` with the reason where the cell lacks what the learner needs."""
+    lacking = {
+        "k>0": (spec.k_shot == 0, "K = 0: it predicts nothing without support ratings"),
+        "item_text": (dataset.catalog.text is None, f"{dataset.name} has no item text"),
+        "item_features": (dataset.catalog.features is None, f"{dataset.name} has no item features"),
+        "user_features": (dataset.user_features is None, f"{dataset.name} has no user attributes"),
+        "timestamps": (dataset.table.timestamp is None, f"{dataset.name} has no timestamps"),
+        "item_ratings": (
+            spec.protocol.item_shots == 0,
+            "the protocol gives no ratings of unseen items (item_shots = 0)",
+        ),
+    }
+    for need in sorted(cls.needs):
+        if need not in lacking:
+            raise NotApplicable(f"it needs '{need}', which this version of fewrec does not know")
+        missing, reason = lacking[need]
+        if missing:
+            raise NotApplicable(reason)
+
+
+def _block(folder: Path, start: int, spec: CellSpec) -> Path:
+    return folder / f"block-{start // spec.block:04d}.parquet"

@@ -1,0 +1,76 @@
+"""What a cell leaves behind: score rows and predictions of a block, and the timings gathered from all its blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fewrec.data.table import Dataset
+from fewrec.episodes.support import Episodes
+from fewrec.learners.base import Context, Learner
+from fewrec.metrics import ndcg_is_defined, per_user_scores
+from fewrec.runner.cell import CellSpec
+from fewrec.runner.store import read_json
+
+LATENCY_EPISODES = 10
+
+
+@dataclass
+class Fitted:
+    """A learner that is ready to adapt, and what it took: seconds, MB, learning curve. ``problem`` where it is not."""
+
+    key: str
+    learner: Learner
+    ctx: Context
+    prepare_s: float = 0.0
+    meta_fit_s: float = 0.0
+    peak_mb: float = 0.0
+    device_peak_mb: float | None = None
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def score_rows(
+    spec: CellSpec, episodes: Episodes, prediction: np.ndarray, first: int, dataset: Dataset
+) -> pd.DataFrame:
+    """Return one row an (episode, user): the raw sums that every metric, interval and test is computed from."""
+    support, query = episodes.support, episodes.query
+    group = support.flat_user(query.episode, query.user).numpy()
+    ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, spec.n_query) else None
+    scores = per_user_scores(group, support.total_users, episodes.answers.rating.numpy(), prediction,
+                             low=dataset.scale.low, high=dataset.scale.high, ndcg_at=ndcg_at)  # fmt: skip
+    episode = np.repeat(np.arange(first, first + len(support)), support.n_users.numpy())
+    return pd.DataFrame({"episode": episode, "user": episodes.answers.table_user.numpy(), **scores})
+
+
+def prediction_rows(episodes: Episodes, prediction: np.ndarray, first: int) -> pd.DataFrame:
+    query = episodes.query
+    columns = {"episode": query.episode.numpy() + first, "user": query.user.numpy(), "item": query.item.numpy()}
+    return pd.DataFrame({**columns, "prediction": prediction})
+
+
+def cell_timing(folder: Path, fitted: Fitted) -> dict[str, Any]:
+    """Gather a cell's timings from its blocks, whichever run they were made in."""
+    blocks = [block for file in sorted(folder.glob("block-*.timing.json")) if (block := read_json(file))]
+    batches = [batch for block in blocks for batch in block["batches"]]
+    latency, throughput = read_json(folder / "latency.json"), read_json(folder / "throughput.json")
+    if latency is None:
+        singles = [batch for batch in batches if batch[0] == 1][:LATENCY_EPISODES]
+        latency = {"adapt_s": [a for _, a, _ in singles], "predict_s": [p for _, _, p in singles]}
+    if throughput is None:
+        throughput = {"episodes": sum(n for n, _, _ in batches), "seconds": sum(a + p for _, a, p in batches)}
+    device_peaks = [b["device_peak_mb"] for b in blocks if b["device_peak_mb"] is not None]
+    if fitted.device_peak_mb is not None:
+        device_peaks.append(fitted.device_peak_mb)
+    return {
+        "prepare_s": fitted.prepare_s,
+        "meta_fit_s": fitted.meta_fit_s,
+        "adapt_ms": [1000 * s for s in latency["adapt_s"]],
+        "predict_ms": [1000 * s for s in latency["predict_s"]],
+        "episodes_per_s": throughput["episodes"] / throughput["seconds"] if throughput["seconds"] else None,
+        "peak_mb": max([fitted.peak_mb, *(b["peak_mb"] for b in blocks)]),
+        "device_peak_mb": max(device_peaks, default=None),
+    }

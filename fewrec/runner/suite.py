@@ -1,0 +1,247 @@
+"""A suite: the validated TOML file that names a grid of cells, and its expansion into cells."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fewrec.episodes.protocol import Protocol, State
+from fewrec.errors import SuiteError, nearest
+from fewrec.learners.registry import learner_class
+from fewrec.paths import data_folder
+from fewrec.runner.cell import CellSpec
+
+Shots = int | Literal["rest"]
+
+
+class LearnerRow(BaseModel):
+    """One row of the table: a learner, what the table calls it, and the options that differ from the defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learner: str
+    label: str = ""
+    config: dict[str, Any] = {}
+
+    @property
+    def shown(self) -> str:
+        return self.label or self.learner
+
+
+class Conditions(BaseModel):
+    """The protocol's options that hold for all states of a suite; those of unseen items apply where they can."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: Literal["random", "time"] = "random"
+    user_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    item_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    support_items: Literal["seen", "unseen"] = "seen"
+    item_shots: int = Field(default=0, ge=0)
+
+
+class Suite(BaseModel):
+    """A grid of cells: every combination of data set, state, N, K, Q, seed and learner.
+
+    ``episodes`` is the number of episodes a cell, ``block`` how many of them are finished, written and batched
+    together. ``k_max`` (default: the largest numeric K) decides which users are eligible.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str = ""
+    datasets: tuple[str, ...] = Field(min_length=1)
+    states: tuple[State, ...] = Field(min_length=1)
+    n_users: tuple[int, ...] = Field(min_length=1)
+    shots: tuple[Shots, ...] = Field(min_length=1)
+    n_query: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    episodes: int = Field(gt=0)
+    block: int = Field(default=10, gt=0)
+    k_max: int | None = Field(default=None, ge=0)
+    ndcg_at: int = Field(default=5, gt=0)
+    protocol: Conditions = Conditions()
+    learners: tuple[LearnerRow, ...] = Field(min_length=1)
+
+    @field_validator("n_users", "shots", "n_query", "seeds", "datasets", "states", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("learners", mode="before")
+    @classmethod
+    def _names_are_rows(cls, rows: Any) -> Any:
+        return tuple({"learner": row} if isinstance(row, str) else row for row in rows)
+
+    @model_validator(mode="after")
+    def _values_make_sense(self) -> Suite:
+        for name, low in (("n_users", 1), ("shots", 0), ("n_query", 1), ("seeds", 0)):
+            for value in getattr(self, name):
+                if value != "rest" and value < low:
+                    raise ValueError(f"{name}: {value} is below {low}")
+        labels = [row.shown for row in self.learners]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"learners: the label '{twice[0]}' stands twice; give one of them a label of its own")
+        if self.k_max is not None and self.k_max < self._largest_k():
+            raise ValueError(f"k_max: {self.k_max} is below the largest K, {self._largest_k()}")
+        return self
+
+    def _largest_k(self) -> int:
+        return max((k for k in self.shots if k != "rest"), default=1)
+
+    def protocol_of(self, state: State) -> Protocol:
+        """Return the protocol of one state: the suite's conditions as far as they concern it."""
+        fields = self.protocol.model_dump()
+        if state not in ("item-cold", "both-cold"):
+            fields.update(item_shots=0, support_items="seen")
+        return Protocol(state=state, k_max=self._largest_k() if self.k_max is None else self.k_max, **fields)
+
+    def cells(self) -> list[CellSpec]:
+        """Return the cells in the order of running: those that can share a meta-fit follow one another.
+
+        Raises ``SuiteError`` for an unknown learner or a configuration that it refuses.
+        """
+        rows = [(row, _validated_config(row)) for row in self.learners]
+        return [
+            CellSpec(
+                dataset=dataset,
+                protocol=self.protocol_of(state),
+                n_users=n_users,
+                k_shot=k_shot,
+                n_query=n_query,
+                episodes=self.episodes,
+                block=self.block,
+                ndcg_at=self.ndcg_at,
+                seed=seed,
+                learner=row.learner,
+                label=row.shown,
+                config=config,
+            )
+            for dataset in self.datasets
+            for state in self.states
+            for seed in self.seeds
+            for row, config in rows
+            for n_users in self.n_users
+            for k_shot in self.shots
+            for n_query in self.n_query
+        ]
+
+
+def _validated_config(row: LearnerRow) -> dict[str, Any]:
+    cls = learner_class(row.learner)
+    try:
+        return cls.Config(**row.config).model_dump(mode="json")
+    except ValidationError as error:
+        raise SuiteError(f"learner '{row.shown}': {_first_problem(error, cls.Config.model_fields)}") from None
+
+
+def _first_problem(error: ValidationError, fields: Iterable[str]) -> str:
+    """Return one line on the first problem of a pydantic error: the key and, for an unknown one, the nearest."""
+    problems = error.errors(include_url=False)
+    problem = next(
+        (p for p in problems if p["type"] == "extra_forbidden"), problems[0]
+    )  # a misspelt key explains a missing one
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{nearest(key.rsplit('.', 1)[-1], fields)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def parse_suite(text: str, name: str) -> Suite:
+    """Return the suite of a TOML text; ``name`` is what errors call it."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"{name}: not valid TOML: {error}") from None
+    return make_suite(values, name)
+
+
+def make_suite(values: Mapping[str, Any], name: str) -> Suite:
+    """Return a validated suite; raises ``SuiteError`` naming the suite, the key and the fix."""
+    try:
+        return Suite(**values)
+    except ValidationError as error:
+        known = [*Suite.model_fields, *Conditions.model_fields, *LearnerRow.model_fields]
+        raise SuiteError(f"{name}: {_first_problem(error, known)}") from None
+
+
+def list_suites() -> dict[str, str]:
+    """Return the title of every suite that comes with fewrec, by name."""
+    files = sorted(data_folder("suites").glob("*.toml"))
+    return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")).get("title", "") for file in files}
+
+
+def load_suite(name_or_path: str) -> tuple[str, Suite]:
+    """Return (name, suite) of a suite given by name or as the path of a TOML file."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise SuiteError(f"suite {path}: no such file")
+    else:
+        path = data_folder("suites") / f"{name_or_path}.toml"
+        if not path.is_file():
+            raise SuiteError(f"unknown suite '{name_or_path}'{nearest(name_or_path, list_suites())}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"suite {path}: can't be read: {error}") from None
+    return path.stem, parse_suite(text, path.name)
+
+
+def override(
+    suite: Suite,
+    name: str,
+    *,
+    learners: Iterable[str] = (),
+    datasets: Iterable[str] = (),
+    states: Iterable[str] = (),
+    shots: Iterable[Shots] = (),
+    seeds: Iterable[int] = (),
+    episodes: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Suite:
+    """Return the suite with the given parts replaced.
+
+    ``learners`` keeps the suite's rows of that label or learner and adds other registered learners.
+    ``settings`` maps a label or learner to options; the rows concerned get a label that names what was set.
+    """
+    values = suite.model_dump()
+    replaced: dict[str, Iterable[Any]] = {"datasets": datasets, "states": states, "shots": shots, "seeds": seeds}
+    for key, given in replaced.items():
+        if once := tuple(dict.fromkeys(given)):
+            values[key] = once
+    if suite.k_max is not None:
+        values["k_max"] = max([suite.k_max, *(k for k in values["shots"] if k != "rest")])
+    if episodes is not None:
+        values["episodes"] = episodes
+    rows = list(suite.learners)
+    if learners := tuple(dict.fromkeys(learners)):
+        rows = []
+        for wanted in learners:
+            own = [row for row in suite.learners if wanted in (row.shown, row.learner)]
+            if not own:
+                learner_class(wanted)  # raises for an unknown name
+            rows += own or [LearnerRow(learner=wanted)]
+    for target, options in (settings or {}).items():
+        if not any(target in (row.shown, row.learner) for row in rows):
+            raise SuiteError(
+                f"--set {target}: no such learner in suite {name}{nearest(target, [r.shown for r in rows])}"
+            )
+        rows = [_with_options(row, options) if target in (row.shown, row.learner) else row for row in rows]
+    values["learners"] = _unique(rows)
+    return make_suite(values, name)
+
+
+def _unique(rows: list[LearnerRow]) -> list[dict[str, Any]]:
+    return list({row.shown: row.model_dump() for row in rows}.values())
+
+
+def _with_options(row: LearnerRow, options: Mapping[str, Any]) -> LearnerRow:
+    said = ",".join(f"{key}={value}" for key, value in options.items())
+    return LearnerRow(learner=row.learner, label=f"{row.shown}[{said}]", config={**row.config, **options})
