@@ -22,8 +22,9 @@ bench: $(READY)  ## run the suite `quick`; the leaderboard is results/quick/lead
 test: $(READY)  ## run the tests (options: ARGS="...", WORKERS=2)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist worksteal -p no:benchmark $(ARGS)
 
+# No pythonpath: with the repository's root on it, the Trainer would take the folder datasets/ for the package.
 perf: $(READY)  ## measure fewrec beside its peers; writes results/perf/perf.csv
-	$(PYTHON_IN_VENV) -m pytest benchmarks/perf $(ARGS)
+	$(PYTHON_IN_VENV) -m pytest -o pythonpath= benchmarks/perf $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ruff mypy

@@ -17,7 +17,7 @@ from fewrec.learners.registry import learner_class
 N_USERS, K_SHOT, N_QUERY = 5, 5, 10
 EPISODES, TUNING_EPISODES = 20, 6
 EPOCHS, BATCH = 10, 16
-LEARNING_RATES = (5e-5, 2e-4, 5e-4, 1e-3)
+LEARNING_RATES = (1e-5, 2e-5, 5e-5, 2e-4)
 
 
 class Trained:

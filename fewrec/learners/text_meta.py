@@ -57,7 +57,6 @@ class MetaTextConfig(TextConfig):
     token_dropout: float = Field(0.5, ge=0, lt=1)
     patience: int = Field(2, ge=1)
     n_query: int = Field(10, ge=1)
-    user_variance: float = Field(0.2, ge=0)
     head_variance: float = Field(0.0, ge=0)
     epochs: int = Field(3, ge=0)
     learning_rate: float = Field(1e-5, ge=0)

@@ -36,7 +36,7 @@ class TextConfig(LearnerConfig):
     backbone: str = "all-MiniLM-L6-v2"
     max_length: int = Field(64, ge=2, le=512)
     layers: int = Field(1, ge=0)
-    user_variance: float = Field(0.15, ge=0)
+    user_variance: float = Field(0.2, ge=0)
     head_variance: float = Field(0.2, ge=0)
     user_head_variance: float = Field(0.2, ge=0)
     epochs: int = Field(4, ge=0)

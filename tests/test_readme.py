@@ -1,0 +1,34 @@
+"""The README keeps what it says: its tables are those of the committed results, and its commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_table_is_made_from_the_committed_results():
+    command = [sys.executable, str(ROOT / "scripts" / "readme_tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_two_commands_are_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("bench", "test"):
+        assert f"make {target}" in README and re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_every_learner_and_suite_has_its_line():
+    from fewrec.learners.registry import BUILTIN
+    from fewrec.runner.suite import list_suites
+
+    missing = [name for name in [*BUILTIN, *list_suites()] if f"`{name}`" not in README]
+    assert not missing
+
+
+def test_links_to_files_lead_somewhere():
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
+    assert targets and [target for target in targets if not (ROOT / target).exists()] == []
