@@ -3,7 +3,8 @@
 .PHONY: help setup bench test perf lint clean
 
 READY := .venv/.fewrec-ready
-PYTHON_IN_VENV := .venv/bin/python -P  # -P: the folder datasets/ is no package to import
+# -P: the folder datasets/ is no package to import
+PYTHON_IN_VENV := .venv/bin/python -P
 WORKERS ?= 2
 ARGS ?=
 

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +77,9 @@ def hide_broken_torchvision() -> None:
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
         return
     try:
-        importlib.import_module("torchvision")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its image part, which no text needs
+            importlib.import_module("torchvision")
     except Exception:  # built for another torch: anything from ImportError to RuntimeError
         for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
             del sys.modules[name]
