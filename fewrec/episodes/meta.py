@@ -40,6 +40,12 @@ class MetaTrainSet:
         """Return how many users of a meta set can give ``k_shot`` + ``n_query`` ratings: the largest N."""
         return len(self._sampler(name, k_shot).eligible(n_query).users)
 
+    @property
+    def n_user_attributes(self) -> int:
+        """The number of columns of ``Support.user_features``; 0 where the data set has no user attributes."""
+        features = self._pools["train"].user_features
+        return 0 if features is None else features.shape[1]
+
     def _sampler(self, name: str, k_shot: int) -> EpisodeSampler:
         shots = self._protocol.item_shots if name == "validation" else 0
         order = self._protocol.order

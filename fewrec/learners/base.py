@@ -97,6 +97,10 @@ class BatchPredictor(ABC):
         """Return (mean, standard deviation), each (n,), or None where the learner has none."""
         return None
 
+    def explain(self, episode: int, user: int, item: int) -> Tensor | None:
+        """Return the share of each rating of the episode's support in a prediction, or None."""
+        return None
+
     def update(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
         """Return a new predictor that knows ``supports`` too, episode by episode; else like ``Predictor.update``."""
         if self._origin is None:
@@ -216,3 +220,6 @@ class _OneOfBatch(Predictor):
 
     def distribution(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor] | None:
         return self.batch.distribution(torch.zeros_like(users), users, items)
+
+    def explain(self, user: int, item: int) -> Tensor | None:
+        return self.batch.explain(0, user, item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -107,3 +107,28 @@ class KnownUsers:
         rows = torch.repeat_interleave(start, count) + within
         more = torch.repeat_interleave(known, count)
         return torch.cat([user, more]), torch.cat([item, self.item[rows]]), torch.cat([rating, self.rating[rows]])
+
+    def joined(self, supports: SupportBatch, largest: int) -> SupportBatch:
+        """Return the supports with at most ``largest`` evenly spaced meta-train ratings of each known user added."""
+        meta_user = supports.meta_user.cpu()
+        known = (meta_user >= 0).nonzero().squeeze(1)
+        start = self.offsets[meta_user[known]]
+        count = self.offsets[meta_user[known] + 1] - start
+        kept = count.clamp(max=largest)
+        within = torch.arange(int(kept.sum())) - torch.repeat_interleave(kept.cumsum(0) - kept, kept)
+        each = [torch.repeat_interleave(column, kept) for column in (start, count, kept, known)]
+        rows = each[0] + within * each[1] // each[2]
+        owner = torch.repeat_interleave(torch.arange(len(supports)), supports.n_users)[each[3]]
+        user = each[3] - supports.user_offsets[owner]
+        episode = torch.cat([supports.episode.cpu(), owner])
+        order = episode.argsort(stable=True)
+        counts = torch.bincount(episode, minlength=len(supports))
+        return replace(
+            supports,
+            episode=episode[order],
+            user=torch.cat([supports.user.cpu(), user])[order],
+            item=torch.cat([supports.item.cpu(), self.item[rows]])[order],
+            rating=torch.cat([supports.rating.cpu(), self.rating[rows].to(supports.rating.dtype)])[order],
+            timestamp=None,
+            offsets=torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
+        )
