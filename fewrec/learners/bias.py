@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -14,6 +15,7 @@ from fewrec.episodes.support import SupportBatch
 from fewrec.learners.additive import EffectsPredictor
 from fewrec.learners.base import BatchedLearner, BatchPredictor, Context, LearnerConfig
 from fewrec.learners.effects import KnownUsers, ridge_effects, sums_by, with_unseen
+from fewrec.learners.item_shots import ItemShots
 
 
 class BiasConfig(LearnerConfig):
@@ -47,6 +49,9 @@ class Bias(BatchedLearner):
         self.known = KnownUsers.of(source.table)
 
     def adapt_batch(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
+        return self._without_shots(supports)
+
+    def _without_shots(self, supports: SupportBatch) -> EffectsPredictor:
         user, item, rating = self.known.ratings(supports)
         size = supports.total_users
         total = sums_by(user, rating - self.base[item], size)
@@ -61,3 +66,49 @@ class Bias(BatchedLearner):
 
     def trainable_parameters(self) -> int:
         return len(self.base) + 2  # one an item, mu, and the user's effect
+
+
+class BiasShots(Bias):
+    """``bias`` that also uses the few ratings of unseen items that the protocol gives (``item_shots``).
+
+    An item without a rating in meta-train has the mean effect b plus ``sum(r - mu - b_v - b) / (m + item_ridge)`` over
+    its m ratings, b_v being the effects of the meta-train users v who gave them. This is what methods that warm up cold
+    items have to beat; a learner that makes no use of these ratings is to be compared with ``bias``.
+    """
+
+    name = "bias-shots"
+    needs = frozenset({"item_ratings"})
+
+    def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:
+        super().meta_fit(source, ctx)
+        effects = ridge_effects(source.table, self.config.item_ridge, self.config.meta_user_ridge)
+        self.unseen = torch.from_numpy(np.bincount(source.table.item, minlength=source.table.n_items) == 0)
+        self.meta_user = torch.from_numpy(effects.user)
+
+    def adapt_batch(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
+        predictor, shots = self._without_shots(supports), ItemShots.of(supports, self.unseen)
+        start = self.base[shots.item]
+        residual = shots.rating - self.meta_user[shots.meta_user] - start[shots.pair]
+        count = torch.bincount(shots.pair, minlength=len(shots))
+        base = start + sums_by(shots.pair, residual, len(shots)) / (count + self.config.item_ridge)
+        return _WithItemShots(predictor, shots, base) if len(shots) else predictor
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, values = super().state()
+        return {**tensors, "unseen": self.unseen, "meta_user": self.meta_user}, values
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any], ctx: Context) -> None:
+        super().load_state(tensors, values, ctx)
+        self.unseen, self.meta_user = tensors["unseen"].cpu(), tensors["meta_user"].cpu()
+
+
+class _WithItemShots(BatchPredictor):
+    """The predictions of ``shared``, but with ``base`` (P,) for the (episode, item) pairs that have shots."""
+
+    def __init__(self, shared: EffectsPredictor, shots: ItemShots, base: Tensor) -> None:
+        self.shared, self.shots, self.base = shared, shots, base
+
+    def predict(self, episode: Tensor, user: Tensor, item: Tensor) -> Tensor:
+        shared, (pair, found) = self.shared, self.shots.find(episode, item)
+        base = torch.where(found, self.base[pair], shared.item[item])
+        return shared.user[shared.supports.flat_user(episode, user)] + base

@@ -1,9 +1,10 @@
-"""Ridge regressions of many groups at once (a group: one user's ratings, or one item's), batched by group size."""
+"""Sums and ridge regressions of many groups at once; a group is one user's ratings, or one item's."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 
 class GroupedRidge:
@@ -43,3 +44,24 @@ class GroupedRidge:
             moment = x.mT @ (target[rows] * mask).unsqueeze(2)
             solution[groups] = torch.cholesky_solve(moment, torch.linalg.cholesky(normal)).squeeze(2)
         return solution
+
+
+class GroupSums:
+    """Sums over the rows of each group (a user's ratings, or an item's), in one pass without padding.
+
+    ``group`` (n,) int64 says which of ``n_groups`` groups a row belongs to; ``count`` (n_groups,) their sizes.
+    """
+
+    def __init__(self, group: Tensor, n_groups: int) -> None:
+        self.order = group.argsort(stable=True)
+        self.count = torch.bincount(group, minlength=n_groups)
+        self.start = self.count.cumsum(0) - self.count
+
+    def __call__(self, table: Tensor, of_row: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return (n_groups, ...): sums of ``weight[r] * table[of_row[r]]`` over each group's rows; table (m, ...)."""
+        shape = (len(self.count), *table.shape[1:])
+        if not len(self.order):
+            return table.new_zeros(shape)
+        weight = None if weight is None else weight[self.order]
+        flat = table.flatten(1)
+        return embedding_bag(of_row[self.order], flat, self.start, mode="sum", per_sample_weights=weight).reshape(shape)
