@@ -215,3 +215,19 @@ def test_at_most_so_many_known_ratings_join_and_no_rating_twice():
             items = support.item[support.user == user]
             assert len(items) == 8 and len(set(items.tolist())) == 8
             assert items[:3].tolist() == supports[e].item[supports[e].user == user].tolist()
+
+
+def test_users_without_attributes_get_zeros_from_a_learner_that_was_fitted_with_some():
+    from fewrec.learners.melu import MeLU
+
+    source, ctx = setting()
+    learner = MeLU(MeLU.Config(meta_steps=2, meta_batch=10, hidden=(4,)))
+    learner.meta_fit(source, ctx)
+    support = source.validation_episodes(0, 1, n_users=2, k_shot=3, n_query=1).support[0]
+    assert support.user_features.abs().max() > 0
+    items = torch.arange(source.table.n_items)
+    known, unknown, zeros = (
+        learner.adapt(replace(support, user_features=features), ctx).predict(torch.zeros_like(items), items)
+        for features in (support.user_features, None, torch.zeros_like(support.user_features))
+    )
+    assert torch.equal(unknown, zeros) and not torch.equal(unknown, known)
