@@ -1,6 +1,6 @@
 # make bench: from a fresh clone to a leaderboard. make test: the test suite. Both make .venv first and reuse it.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test perf lint clean
+.PHONY: help setup bench test perf perf-items lint clean
 
 READY := .venv/.fewrec-ready
 # -P: the folder datasets/ is no package to import
@@ -9,7 +9,7 @@ WORKERS ?= 2
 ARGS ?=
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## */\1 - /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## */\1 - /p' Makefile
 
 $(READY): pyproject.toml constraints.txt scripts/setup.sh scripts/learn2learn.sh
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh $@
@@ -26,6 +26,9 @@ test: $(READY)  ## run the tests (options: ARGS="...", WORKERS=2)
 # No pythonpath: with the repository's root on it, the Trainer would take the folder datasets/ for the package.
 perf: $(READY)  ## measure fewrec beside its peers; writes results/perf/perf.csv
 	$(PYTHON_IN_VENV) -m pytest -o pythonpath= benchmarks/perf $(ARGS)
+
+perf-items: $(READY)  ## measure time against the number of items; writes results/perf/items.csv, .png and .svg
+	$(PYTHON_IN_VENV) benchmarks/perf/items.py $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ruff mypy

@@ -61,6 +61,7 @@ BUILTIN: dict[str, LearnerInfo] = {
         ("nlba", "lwa:NLBA", "a network's biases from the support's class means (Vartak et al., NeurIPS 2017)"),
         ("metaemb", "metaemb:MetaEmb", "a new item's embedding from attributes, warmed up (Pan et al., SIGIR 2019)"),
         ("mwuf", "mwuf:MWUF", "a new item's embedding scaled and shifted by networks (Zhu et al., SIGIR 2021)"),
+        ("maml-mf-l2l", "l2l:MAMLMFL2L", "maml-mf through learn2learn's wrapper: the same numbers, one by one"),
         ("bert-finetune", "bert:BertFinetune", "pretrained encoder + head, fine-tuned on the episode's support"),
         ("bert-meta", "bert:BertMeta", "bert-finetune, first fine-tuned on meta-train"),
         ("prompt-lm", "prompt:PromptLM", "frozen language model, soft prompt + head trained on the support"),

@@ -28,7 +28,7 @@ SMALL = {
 }
 """Options that make a learner's meta-fit take a second instead of a minute."""
 
-ELSEWHERE = [name for name in BUILTIN if "item_text" in learner_class(name).needs]
+ELSEWHERE = [name for name in BUILTIN if "item_text" in learner_class(name).needs] + ["maml-mf-l2l"]
 
 
 def _cases() -> dict[str, type]:
@@ -52,7 +52,7 @@ def test_the_index_names_the_class_by_its_own_name(name):
 
 
 def test_the_learners_that_run_the_suite_elsewhere_do():
-    files = ("test_bert.py", "test_prompt.py")
+    files = ("test_bert.py", "test_prompt.py", "test_l2l.py")
     sources = "".join((Path(__file__).parent / name).read_text() for name in files)
     classes = [learner_class(name) for name in ELSEWHERE]
     assert [cls.__name__ for cls in classes if f"learner = {cls.__name__}\n" not in sources] == []
