@@ -32,7 +32,6 @@ class MAMOConfig(ContentConfig):
     Defaults were chosen on meta-validation of MovieLens-100K, user-cold, seeds 0 to 2.
     """
 
-    meta_batch: int = Field(150, ge=1)
     inner_steps: int = Field(1, ge=1, le=1000)
     inner_lr: float = Field(0.4, gt=0)
     dim: int = Field(32, ge=1)
