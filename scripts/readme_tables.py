@@ -1,7 +1,7 @@
-"""Write the README's tables from the committed results, so that no figure in it is typed by hand.
+"""Write the tables of README.md and docs from the committed results, so that no figure in them is typed by hand.
 
-python scripts/readme_tables.py rewrites the parts of README.md between the markers <!-- NAME --> and <!-- /NAME -->;
-with --check it only says whether they are up to date.
+python scripts/readme_tables.py rewrites the parts between the markers <!-- NAME --> and <!-- /NAME -->; with --check it
+only says whether they are up to date.
 """
 
 import re
@@ -52,32 +52,120 @@ def perf_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {
-    "user-cold": lambda: quick_table("user-cold"),
-    "both-cold": lambda: quick_table("both-cold"),
-    "perf": perf_table,
+def shots_table() -> str:
+    """Return, from results/reference/shots, each learner's difference to bias at every K, best mean first."""
+    table = pd.read_csv(ROOT / "results/reference/shots/leaderboard.csv")
+    table = table[(table["status"] == "ok") & ~table["learner"].isin(TRIVIAL - {"bias"})]
+    shots = sorted(table["k_shot"].unique())
+    order = table.groupby("label")["diff_bias"].mean().sort_values().index
+    rows = {(row["label"], row["k_shot"]): row for row in table.to_dict("records")}
+    lines = [
+        "| learner | " + " | ".join(f"K = {k}" for k in shots) + " | meta-fit s |",
+        "| --- |" + " ---: |" * (len(shots) + 1),
+    ]
+    for label in order:
+        own = [rows[label, k] for k in shots]
+        if label == "bias":
+            cells = [f"RMSE {row['rmse']:.4f}" for row in own]
+        else:
+            ends = ("diff_bias", "diff_bias_low", "diff_bias_high")
+            cells = [interval(*(row[end] for end in ends), sign=True) for row in own]
+        lines.append(f"| `{label}` | {' | '.join(cells)} | {short(own[0]['meta_fit_s'])} |")
+    return "\n".join(lines)
+
+
+def states_table() -> str:
+    """Return, from results/reference/standard, each learner's RMSE at K = 5 in the four states."""
+    table = pd.read_csv(ROOT / "results/reference/standard/leaderboard.csv")
+    table = table[table["k_shot"] == 5]
+    states = ["user-cold", "item-cold", "both-cold", "warm"]
+    rows = {(row["label"], row["state"]): row for row in table.to_dict("records")}
+    best = table[table["status"] == "ok"].groupby("state")["rmse"].min()
+    labels = list(dict.fromkeys(table.sort_values(["state", "rmse"], key=lambda c: c.map(_by_state))["label"]))
+    lines = ["| learner | " + " | ".join(f"`{s}`" for s in states) + " |", "| --- |" + " ---: |" * len(states)]
+    for label in labels:
+        cells = []
+        for state in states:
+            row = rows[label, state]
+            if row["status"] != "ok":
+                cells.append("–")
+                continue
+            low, high = row["diff_bias_low"], row["diff_bias_high"]
+            mark = "" if label == "bias" else " +" if high < 0 else " −" if low > 0 else ""
+            figure = fixed(row["rmse"], 4) + mark
+            cells.append(f"**{figure}**" if row["rmse"] == best[state] else figure)
+        name = f"*{label}*" if rows[label, states[0]]["learner"] in TRIVIAL else label
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_state(value):
+    """Sort user-cold first: its order of rows is the table's."""
+    return ("user-cold", "both-cold", "item-cold", "warm").index(value) if isinstance(value, str) else value
+
+
+def curves_table() -> str:
+    """Return, from results/reference/standard, meta-validation RMSE at the start, at its best and at the end."""
+    curves = pd.read_csv(ROOT / "results/reference/standard/curves.csv")
+    curves = curves[curves["state"] == "user-cold"]
+    lines = [
+        "| learner | start | best | at step | last | at step |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    rows = []
+    for learner, own in curves.groupby("learner"):
+        found = []
+        for _, curve in own.groupby("seed"):
+            trained = curve[curve["step"] > 0]
+            best, last = trained.loc[trained["validation_rmse"].idxmin()], curve.iloc[-1]
+            start = curve[curve["step"] == 0]["validation_rmse"]
+            found.append((start.mean(), best["validation_rmse"], best["step"], last["validation_rmse"], last["step"]))
+        rows.append((learner, *pd.DataFrame(found).mean()))
+    for learner, start, best, at, last, end in sorted(rows, key=lambda row: row[2]):
+        first = "" if pd.isna(start) else f"{start:.4f}"
+        lines.append(f"| `{learner}` | {first} | {best:.4f} | {at:.0f} | {last:.4f} | {end:.0f} |")
+    return "\n".join(lines)
+
+
+def l2l_table() -> str:
+    """Return the two rows of results/reference/l2l that are the same algorithm."""
+    table = pd.read_csv(ROOT / "results/reference/l2l/leaderboard.csv").set_index("label")
+    lines = ["| learner | RMSE | meta-fit s |", "| --- | ---: | ---: |"]
+    for label in ("maml-mf", "maml-mf-l2l", "bias"):
+        lines.append(f"| `{label}` | {table.loc[label, 'rmse']:.6f} | {short(table.loc[label, 'meta_fit_s'])} |")
+    return "\n".join(lines)
+
+
+PAGES = {
+    "README.md": {
+        "user-cold": lambda: quick_table("user-cold"),
+        "both-cold": lambda: quick_table("both-cold"),
+        "states": states_table,
+        "perf": perf_table,
+    },
+    "docs/learners.md": {"shots": shots_table, "curves": curves_table, "l2l": l2l_table},
 }
 
 
-def filled(text: str) -> str:
-    """Return the README with every table made anew."""
-    for name, table in TABLES.items():
+def filled(text: str, name_of_page: str) -> str:
+    """Return a page with every table made anew."""
+    for name, table in PAGES[name_of_page].items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
-            raise SystemExit(f"README.md has no markers <!-- {name} --> and <!-- /{name} -->")
+            raise SystemExit(f"{name_of_page} has no markers <!-- {name} --> and <!-- /{name} -->")
         text = pattern.sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2].lstrip()}", text)
     return text
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    new = filled(text)
-    if "--check" in sys.argv[1:]:
-        if new != text:
-            raise SystemExit("README.md is not what the committed results say: run python scripts/readme_tables.py")
-        return
-    readme.write_text(new, encoding="utf-8")
+    for name in PAGES:
+        page = ROOT / name
+        text = page.read_text(encoding="utf-8")
+        new = filled(text, name)
+        if "--check" not in sys.argv[1:]:
+            page.write_text(new, encoding="utf-8")
+        elif new != text:
+            raise SystemExit(f"{name} is not what the committed results say: run python scripts/readme_tables.py")
 
 
 if __name__ == "__main__":

@@ -30,5 +30,6 @@ def test_every_learner_and_suite_has_its_line():
 
 
 def test_links_to_files_lead_somewhere():
-    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
-    assert targets and [target for target in targets if not (ROOT / target).exists()] == []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
+        assert targets and [target for target in targets if not (page.parent / target).exists()] == []

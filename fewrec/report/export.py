@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewrec.errors import DataError
+from fewrec.report.curves import learning_curves
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.report.render import write_leaderboard
 from fewrec.report.results import load_results
@@ -19,7 +20,7 @@ _PATH = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;:()<>|
 
 
 def export_reference(run_folder: str | Path, reference_folder: str | Path) -> None:
-    """Write manifest.json (with all cells), scores.parquet and leaderboard.* of a run into ``reference_folder``.
+    """Write manifest.json (with all cells), scores.parquet, leaderboard.* and curves.csv of a run into a folder.
 
     Raises ``DataError`` where the run is broken or unfinished, or the two folders are the same; ``FolderError`` where
     the reference can't be written.
@@ -36,6 +37,9 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
     table = pa.Table.from_pandas(results.scores, preserve_index=False).replace_schema_metadata(None)
     write_with(reference_folder / "scores.parquet", lambda part: pq.write_table(table, part, compression="zstd"))
     write_whole(reference_folder / "manifest.json", json_bytes(manifest))
+    curves = learning_curves(run_folder)
+    if len(curves):
+        write_whole(reference_folder / "curves.csv", curves.to_csv(index=False, float_format="%.6g").encode())
     write_leaderboard(reference_folder)
 
 

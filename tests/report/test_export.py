@@ -7,6 +7,7 @@ import pytest
 
 from fewrec.errors import DataError
 from fewrec.report import export_reference, leaderboard, load_results, write_leaderboard
+from fewrec.report.curves import learning_curves
 from fewrec.report.export import without_paths
 
 
@@ -31,6 +32,39 @@ def test_exporting_again_gives_the_same_bytes(small_run, tmp_path):
     export_reference(small_run.path, second)
     export_reference(small_run.path, second)
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
+
+
+def meta_fit(run, key, cell, curve, **fields):
+    """Write a meta-fit of which the given cell is one; ``fields`` are those in which it differs."""
+    record = json.loads((cell / "cell.json").read_text())
+    names = ("dataset", "meta_dataset", "protocol", "seed", "learner", "config")
+    about = {name: record["spec"][name] for name in names}
+    folder = run.path / "meta" / key
+    folder.mkdir(parents=True)
+    code = fields.pop("code_hash", record["code_hash"])
+    (folder / "meta.json").write_text(json.dumps({"fields": about | fields, "code_hash": code, "curve": curve}))
+
+
+def test_the_learning_curves_of_a_runs_cells_go_with_the_reference(new_run, scores_of, tmp_path):
+    run = new_run()
+    first = run.cell("better", scores_of(0.9), config={"hidden": [4, 2], "shrinkage": 1.0})
+    second = run.cell("better", scores_of(0.9), seed=1, config={"hidden": [4, 2], "shrinkage": 1.0})
+    curve = [{"step": 0, "validation_rmse": 1.0}, {"step": 50, "validation_rmse": 0.9}]
+    meta_fit(run, "b", first, curve, config={"hidden": [4, 2]})  # the other option is one of adapting alone
+    meta_fit(run, "a", second, [{"step": 9, "noise": 0.5, "validation_rmse": 0.8}])
+    meta_fit(run, "no-curve", first, [])
+    meta_fit(run, "other-options", first, curve, config={"hidden": [4, 3]})
+    meta_fit(run, "other-code", first, curve, code_hash="0ld")
+    meta_fit(run, "other-seed", first, curve, seed=7)
+    meta_fit(run, "broken", first, curve)
+    (run.path / "meta" / "broken" / "meta.json").write_text("{")
+    export_reference(run.path, tmp_path / "reference")
+    curves = pd.read_csv(tmp_path / "reference" / "curves.csv")
+    assert curves["step"].tolist() == [0, 50, 9] and curves["seed"].tolist() == [0, 0, 1]
+    assert curves["validation_rmse"].tolist() == [1.0, 0.9, 0.8]
+    assert curves["noise"].notna().tolist() == [False, False, True]
+    assert curves["configuration"].nunique() == 2 and set(curves["learner"]) == {"better"}
+    pd.testing.assert_frame_equal(curves, learning_curves(run.path))
 
 
 def test_predictions_are_never_exported(small_run, tmp_path):
