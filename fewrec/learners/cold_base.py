@@ -80,13 +80,23 @@ class BaseModel:
 
     @classmethod
     def fit(
-        cls, table: RatingTable, rank: int, sweeps: int, generator: torch.Generator, device: torch.device
+        cls,
+        table: RatingTable,
+        unit: float,
+        rank: int,
+        sweeps: int,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> tuple[BaseModel, Tensor]:
         """Return the model and (n_ratings, k): for each rating its user folded in without it.
+
+        ``unit``: ``RatingUnits.size`` of the scale, for which ``mf-foldin``'s ridges are.
 
         Cold items are simulated with the latter: a vector that was fitted to a rating would tell of it.
         """
         settings = MFFoldInConfig(rank=rank)
+        ridges = {"factor_ridge": settings.factor_ridge * unit, "vector_ridge": settings.vector_ridge * unit**2}
+        settings = settings.model_copy(update=ridges)
         als = AlternatingLeastSquares(table, settings, generator, device)
         for _ in range(sweeps):
             als.sweep()

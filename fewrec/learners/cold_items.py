@@ -18,6 +18,7 @@ from fewrec.learners.base import BatchedLearner, BatchPredictor, Context, Learne
 from fewrec.learners.cold_base import BaseModel, Ratings, SimulatedColdItems
 from fewrec.learners.effects import KnownUsers, precise_device
 from fewrec.learners.item_shots import ItemShots, padded
+from fewrec.learners.units import RatingUnits
 from fewrec.learners.validation import Validation
 
 Params = dict[str, Tensor]
@@ -83,7 +84,8 @@ class ColdItemLearner(BatchedLearner):
         device, config = precise_device(ctx), self.config
         generator = ctx.generator(source.seed)
         self.known = KnownUsers.of(source.table)
-        self.base, without = BaseModel.fit(source.table, config.rank, config.sweeps, generator, device)
+        unit = RatingUnits.of(source.scale).size
+        self.base, without = BaseModel.fit(source.table, unit, config.rank, config.sweeps, generator, device)
         attributes = item_attributes(source.catalog).to(device, torch.float64)
         cold = SimulatedColdItems(self.base, source.table, without, config.max_shots, config.n_query, device)
         validation = Validation(source, (1, 5, 10), config.n_query)

@@ -230,7 +230,7 @@ class ReptileMF(MetaMF):
     ) -> Tasks:
         n_ratings = self.config.max_shots + self.config.n_query
         episodes = self.draw_episodes(source, step, n_steps, k_shot=n_ratings - 1, n_query=1)
-        return Tasks.of_episodes(episodes, ctx.device, self.dtype)
+        return self.tasks_of(episodes, source.scale, ctx)
 
     @torch.no_grad()
     def meta_gradient(self, tasks: Tasks) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from fewrec.learners.additive import FactorPredictor
 from fewrec.learners.base import BatchedLearner, BatchPredictor, Context, LearnerConfig
 from fewrec.learners.effects import KnownUsers, precise_device, ridge_effects
 from fewrec.learners.ridge import GroupedRidge
+from fewrec.learners.units import RatingUnits
 from fewrec.learners.validation import Validation
 
 
 class MFFoldInConfig(LearnerConfig):
-    """Options of ``mf-foldin``; ridges are in units of ratings.
+    """Options of ``mf-foldin``; ridges are in units of ratings, those of factors and vectors for a scale from 1 to 5
+    (on another one they are scaled by its ``RatingUnits``).
 
     ``item_ridge``, ``meta_user_ridge`` and ``factor_ridge`` belong to meta-fitting (effects of items, of users, factors
     of both), ``user_ridge`` and ``vector_ridge`` to folding in. Of at most ``sweeps`` of alternating least squares the
@@ -60,11 +63,14 @@ class MFFoldIn(BatchedLearner):
         device, config = precise_device(ctx), self.config
         self.known = KnownUsers.of(source.table)
         validation = Validation(source, (1, 5, 10), config.n_query)
-        als = AlternatingLeastSquares(source.table, config, ctx.generator(source.seed), device)
+        units = RatingUnits.of(source.scale)
+        scaled = replace(source.table, rating=units.to_units(source.table.rating))
+        als = AlternatingLeastSquares(scaled, config, ctx.generator(source.seed), device)
         best, kept, waited = float("inf"), None, 0
         for sweep in ctx.progress(range(config.sweeps), "mf-foldin: sweeps"):
             als.sweep()
-            self.base, self.factor = als.normalised()
+            base, factor = als.normalised()
+            self.base, self.factor = units.from_units(base), factor * units.size
             if not validation:
                 continue
             score = validation.rmse(self, ctx)
@@ -82,7 +88,8 @@ class MFFoldIn(BatchedLearner):
         device, config = self.base.device, self.config
         user, item, rating = (column.to(device) for column in self.known.ratings(supports))
         ones = self.factor.new_ones(len(self.factor), 1)
-        ridge = torch.full((config.rank + 1,), config.vector_ridge, dtype=torch.float64, device=device)
+        vector_ridge = config.vector_ridge * RatingUnits.of(ctx.scale).size ** 2  # a vector has no unit, an error has
+        ridge = torch.full((config.rank + 1,), vector_ridge, dtype=torch.float64, device=device)
         ridge[0] = config.user_ridge
         regressions = GroupedRidge(user, supports.total_users)
         solved = regressions.solve(torch.cat([ones, self.factor], 1), item, rating - self.base[item], ridge)

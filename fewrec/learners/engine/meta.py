@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,8 @@ from fewrec.episodes.support import Episodes, SupportBatch
 from fewrec.learners.base import BatchedLearner, BatchPredictor, Context, LearnerConfig
 from fewrec.learners.effects import KnownUsers
 from fewrec.learners.engine.inner import Params
-from fewrec.learners.engine.tasks import Tasks, places
+from fewrec.learners.engine.tasks import PaddedRatings, Tasks, places
+from fewrec.learners.units import RatingUnits
 from fewrec.learners.validation import Validation
 
 
@@ -50,7 +52,8 @@ class MetaLearner(BatchedLearner):
 
     An author implements ``build`` (an ``nn.Module``), ``adapt_tasks`` (what a task's support makes of it) and
     ``predict_items``; ``initialise``, ``objectives`` and ``penalty`` where the defaults won't do. Names of parameters
-    and buffers in ``state_dict`` are what is stored.
+    and buffers in ``state_dict`` are what is stored. All that these methods see and return is in units of 1 to 5
+    (``RatingUnits``), whatever the data set's scale.
     """
 
     Config: ClassVar[type[LearnerConfig]] = MetaConfig
@@ -93,7 +96,9 @@ class MetaLearner(BatchedLearner):
         self.known = KnownUsers.of(source.table)
         self.sizes = {"n_items": source.table.n_items, "n_user_attributes": source.n_user_attributes}
         self.module = self.build(self.sizes, ctx.catalog, ctx.scale).to(ctx.device, self.dtype)
-        self.initialise(source, ctx, generator)
+        scaled = copy.copy(source)
+        scaled.table = replace(source.table, rating=RatingUnits.of(source.scale).to_units(source.table.rating))
+        self.initialise(scaled, ctx, generator)
         validation = Validation(source, (1, 5, 10), config.n_query)
         best, kept, waited = float("inf"), None, 0
         optimiser = self.make_optimiser()
@@ -138,10 +143,14 @@ class MetaLearner(BatchedLearner):
         """Return the tasks of ``n_steps`` meta-steps from ``step`` on, each with a K of its own."""
         config = self.config
         episodes = self.draw_episodes(source, step, n_steps, k_shot=config.max_shots, n_query=config.n_query)
-        tasks = Tasks.of_episodes(episodes, ctx.device, self.dtype)
+        tasks = self.tasks_of(episodes, source.scale, ctx)
         k_shot = tasks.row.shape[1]
         kept = torch.randint(1, k_shot + 1, (len(tasks), 1), generator=generator) > torch.arange(k_shot)
         return tasks.with_support_mask(kept.to(ctx.device, self.dtype))
+
+    def tasks_of(self, episodes: Episodes, scale: Scale, ctx: Context) -> Tasks:
+        """Return the tasks of episodes, ratings in units."""
+        return _in_units(Tasks.of_episodes(episodes, ctx.device, self.dtype), RatingUnits.of(scale))
 
     def draw_episodes(self, source: MetaTrainSet, step: int, n_steps: int, *, k_shot: int, n_query: int) -> Episodes:
         """Return meta-train episodes for ``n_steps`` meta-steps; K is smaller where no user has so many ratings."""
@@ -165,11 +174,12 @@ class MetaLearner(BatchedLearner):
     def adapt_batch(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
         device = next(self.module.parameters()).device
         known = self.known.joined(supports, self.config.max_known) if self.config.max_known else supports
-        tasks = Tasks.of_supports(known, device, self.dtype)
+        units = RatingUnits.of(ctx.scale)
+        tasks = _in_units(Tasks.of_supports(known, device, self.dtype), units)
         if not tasks.user.shape[1]:  # episodes from elsewhere may lack the attributes that meta-train has
             tasks = replace(tasks, user=tasks.user.new_zeros(len(tasks), self.sizes["n_user_attributes"]))
         with torch.no_grad():
-            return TaskPredictor(self, tasks, self.adapt_tasks(tasks), supports)
+            return TaskPredictor(self, tasks, self.adapt_tasks(tasks), supports, units)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         known = self.known.tensors() if self.config.max_known else {}
@@ -193,8 +203,11 @@ class TaskPredictor(BatchPredictor):
 
     LARGEST = 1 << 19  # ratings that are predicted at once
 
-    def __init__(self, learner: MetaLearner, tasks: Tasks, adapted: Params, supports: SupportBatch) -> None:
+    def __init__(
+        self, learner: MetaLearner, tasks: Tasks, adapted: Params, supports: SupportBatch, units: RatingUnits
+    ) -> None:
         self.learner, self.tasks, self.adapted, self.supports = learner, tasks, adapted, supports
+        self.units = units
 
     @torch.no_grad()
     def predict(self, episode: Tensor, user: Tensor, item: Tensor) -> Tensor:
@@ -213,7 +226,14 @@ class TaskPredictor(BatchPredictor):
             )
             for start in range(0, len(asked), size)
         ]
-        return torch.cat(found)[task, place] if found else torch.zeros(0)
+        return self.units.from_units(torch.cat(found)[task, place]) if found else torch.zeros(0)
+
+
+def _in_units(tasks: Tasks, units: RatingUnits) -> Tasks:
+    def part(ratings: PaddedRatings) -> PaddedRatings:
+        return replace(ratings, rating=units.to_units(ratings.rating) * ratings.mask)
+
+    return replace(tasks, support=part(tasks.support), query=part(tasks.query))
 
 
 @torch.no_grad()
