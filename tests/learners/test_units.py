@@ -21,6 +21,8 @@ COLD = {"meta_steps": 10, "evaluate_every": 10}
 OPTIONS = {
     "mf-foldin": {},
     "gp": {"sweeps": 5, "patience": 5},
+    "knn": {},
+    "proto": {"sweeps": 8},
     "maml-mf": {"meta_steps": 8, "dtype": "float64"},
     "reptile-mf": {"meta_steps": 8, "dtype": "float64"},
     "meta-sgd-mf": {"meta_steps": 8, "dtype": "float64"},
