@@ -130,6 +130,8 @@ class Learner(ABC):
     n_query.
     ``adapt_options``: the options of ``Config`` that ``meta_fit`` does not depend on, so that rows that differ in them
     alone share one meta-fit. ``batch_episodes``: the number of episodes that ``adapt_batch`` prefers at once.
+    ``paper``: the source, as listings show it. ``closed_form``: whether meta-fit and adapting are closed forms, so that
+    another machine must agree to 1e-5 and not merely to 2e-3 of RMSE.
     """
 
     name: ClassVar[str]
@@ -139,6 +141,8 @@ class Learner(ABC):
     meta_depends: ClassVar[frozenset[str]] = frozenset()
     adapt_options: ClassVar[frozenset[str]] = frozenset()
     batch_episodes: ClassVar[int] = 1000
+    paper: ClassVar[str] = ""
+    closed_form: ClassVar[bool] = False
 
     def __init__(self, config: LearnerConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()

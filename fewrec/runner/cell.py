@@ -76,14 +76,15 @@ class CellSpec:
         return {name: getattr(self, name) for name in sorted(cls.meta_depends)}
 
 
-_DECIDES_EVERY_SCORE = ("data", "episodes", "metrics", "seeding.py")
+_DECIDES_EVERY_SCORE = ("data", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py")
+"""Intervals and tests (metrics/statistics.py) are computed from scores that are there; they decide none."""
 
 
 @functools.cache
 def code_hash(cls: type[Learner]) -> str:
     """Return the hash of the sources that decide a score of this learner.
 
-    These are fewrec's data, episodes and metrics, the learner's module, and the modules of ``fewrec.learners`` that
+    These are fewrec's data, episodes and metrics of a user, the learner's module, and the modules of ``fewrec.learners`` that
     it imports, directly or through one another.
     """
     root = Path(fewrec.__file__).parent

@@ -1,0 +1,61 @@
+"""What all commands share: errors in one line, the nearest name, and modules that are imported when they are called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from fewrec.errors import FewrecError, nearest
+
+
+class Commands(click.Group):
+    """A group that turns what the user can mend into one line and exit code 2, and names the nearest command.
+
+    ``lazy`` maps a command's name to (``module:object``, its one line of help), so that listing commands, and running
+    one of them, imports none of the others.
+    """
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.lazy:
+            module, _, name = self.lazy[cmd_name][0].partition(":")
+            return getattr(import_module(module), name)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self.lazy:
+            return super().format_commands(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.lazy.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(f"no such command '{args[0]}'{nearest(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FewrecError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+
+
+def console() -> Any:
+    """Return a console on standard output: as wide as the terminal, or 200 columns where there is none."""
+    import sys
+
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)

@@ -1,0 +1,90 @@
+"""``fewrec run``: a suite, from its name to its leaderboard."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewrec.cli.group import console
+from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seeds, settings, shots
+
+
+@click.command()
+@click.argument("suite", default="quick")
+@click.option(
+    "--learner", "learners", multiple=True, callback=names, help="Only these rows, or other registered learners."
+)
+@click.option("--dataset", "datasets", multiple=True, callback=names, help="Instead of the suite's data sets.")
+@click.option("--state", "states", multiple=True, callback=names, help="Instead of the suite's states.")
+@click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'.")
+@click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds.")
+@click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's number of episodes a cell.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=settings,
+    metavar="LEARNER.OPTION=VALUE",
+    help="Change an option; the row's label says so.",
+)
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with learners. It is run: trust it."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--threads", type=int, help="Processor threads (default: all that this process may use).")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
+@click.option("--out", type=click.Path(), help="Results folder (default: results/SUITE).")
+@click.option("--dry-run", is_flag=True, help="Print the cells and an estimate of the time, and stop.")
+@click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache.")
+@own_data_options
+def command(suite: str, dry_run: bool, time_limit: float | None, **options: Any) -> None:
+    """Run SUITE (a name or a TOML file) and print its leaderboard. Interrupted runs are resumed."""
+    own = {key: options.pop(key) for key in OWN_DATA}
+    if own["data"] is not None and options["datasets"]:
+        raise click.UsageError("--data and --dataset exclude one another")
+    dataset = open_own(**own)
+    from fewrec.runner import api  # imports torch: after the cheap checks
+
+    plan = api.plan(suite, data=dataset, **options)
+    if dry_run:
+        _print_plan(plan)
+        return
+    from rich.console import Console
+
+    from fewrec.report.render import terminal_table
+    from fewrec.runner.progress import reporter_for
+
+    command = f"fewrec run {' '.join(_shown_arguments())}".strip()
+    try:
+        results = api.execute(plan, reporter=reporter_for(Console(stderr=True)), time_limit=time_limit, command=command)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; what is complete is in {plan.out}: run the same command again to go on", err=True)
+        sys.exit(130)
+    console().print(terminal_table(results.leaderboard))
+    click.echo(f"{plan.out / 'leaderboard.md'} has the whole table")
+
+
+def _shown_arguments() -> list[str]:
+    """Return the arguments as given, for the manifest, without the folder that only this machine has."""
+    arguments = sys.argv[1:]
+    shown = arguments[1:] if arguments[:1] == ["run"] else arguments
+    return [Path(a).name if os.path.isabs(a) else a for a in shown]
+
+
+def _print_plan(plan: Any) -> None:
+    for spec in plan.cells:
+        click.echo(
+            f"{spec.spec_hash}  {spec.dataset}  {spec.protocol.state}  "
+            f"N={spec.n_users} K={spec.k_shot} Q={spec.n_query}  seed {spec.seed}  "
+            f"{spec.episodes} episodes  {spec.label}"
+        )
+    seconds, unknown = sum(plan.estimate.seconds), plan.estimate.unknown
+    click.echo(
+        f"{len(plan.cells)} cells, about {seconds / 60:.1f} minutes by the timings of earlier runs, into {plan.out}"
+    )
+    if unknown:
+        click.echo(f"not timed yet, so guessed: {', '.join(unknown)}")
