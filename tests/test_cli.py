@@ -10,18 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from fewrec.cli import main
-from fewrec.data.load import load_dataset
-from fewrec.errors import DataError
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="session")
-def ml_100k():
-    try:
-        return load_dataset("ml-100k")
-    except DataError as error:
-        pytest.skip(f"MovieLens-100K can't be had here: {error}")
 
 
 @pytest.fixture
@@ -102,7 +92,7 @@ def test_export_holds_no_predictions_and_reports_the_same_table(mine, suite, tmp
     assert invoke("run", suite, "--data", mine, "--out", out).exit_code == 0
     assert invoke("export", out, reference).exit_code == 0
     assert sorted(p.name for p in reference.iterdir()) == [
-        "leaderboard.csv", "leaderboard.json", "leaderboard.md", "manifest.json", "scores.parquet",
+        "leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", "manifest.json", "scores.parquet",
     ]  # fmt: skip
     assert "prediction" not in pd.read_parquet(reference / "scores.parquet").columns
     before = (reference / "leaderboard.csv").read_bytes()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fewrec.errors import FewrecError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Commands(click.Group):
@@ -52,10 +57,9 @@ class Commands(click.Group):
             ctx.exit(2)
 
 
-def console() -> Any:
-    """Return a console on standard output: as wide as the terminal, or 200 columns where there is none."""
-    import sys
-
+def console() -> Console:
+    """Return a console on standard output: as wide as the terminal, elsewhere as COLUMNS says, or 200 columns."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    width = os.environ.get("COLUMNS", "")
+    return Console() if sys.stdout.isatty() else Console(width=int(width) if width.isdigit() else 200)

@@ -34,6 +34,7 @@ class BertFinetune(TextRegressor):
     """
 
     name = "bert-finetune"
+    paper = "Devlin et al., NAACL 2019; Kumar et al., ICLR 2022"
     Config = BertFinetuneConfig
 
     def make_features(self, upper: UpperLayers, activations: ItemActivations, device: torch.device) -> TextFeatures:
@@ -48,6 +49,7 @@ class BertMeta(MetaTextRegressor):
     """``bert-finetune``, first fine-tuned on meta-train: see ``MetaTextRegressor``."""
 
     name = "bert-meta"
+    paper = "Devlin et al., NAACL 2019; Kumar et al., ICLR 2022"
     Config = BertMetaConfig
 
     def make_features(self, upper: UpperLayers, activations: ItemActivations, device: torch.device) -> TextFeatures:

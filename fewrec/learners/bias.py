@@ -40,6 +40,8 @@ class Bias(BatchedLearner):
     """
 
     name = "bias"
+    paper = "Koren, Bell & Volinsky, IEEE Computer 2009"
+    closed_form = True
     Config = BiasConfig
     adapt_options = frozenset({"user_ridge"})
 

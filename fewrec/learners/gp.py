@@ -72,6 +72,7 @@ class GP(BatchedLearner):
     """
 
     name = "gp"
+    paper = "Rasmussen & Williams, MIT Press 2006; Lawrence & Urtasun, ICML 2009"
     Config = GPConfig
     model: dict[str, Tensor]
     selection: float

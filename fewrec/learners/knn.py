@@ -61,6 +61,8 @@ class KNN(BatchedLearner):
     """
 
     name = "knn"
+    paper = "Herlocker et al., SIGIR 1999; Koren, KDD 2008"
+    closed_form = True
     Config = KNNConfig
     batch_episodes = 200
     neighbour_ridge: float

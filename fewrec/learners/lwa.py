@@ -134,6 +134,7 @@ class LWA(PrototypeLearner):
     """
 
     name = "lwa"
+    paper = "Vartak et al., NeurIPS 2017"
     module: LinearScore
 
     def build(self, sizes: Mapping[str, int], catalog: Catalog, scale: Scale) -> nn.Module:
@@ -162,6 +163,7 @@ class NLBA(PrototypeLearner):
     """
 
     name = "nlba"
+    paper = "Vartak et al., NeurIPS 2017"
     Config = NLBAConfig
     module: BiasAdaptedScore
 

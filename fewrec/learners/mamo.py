@@ -150,6 +150,7 @@ class MAMO(ContentLearner):
     """
 
     name = "mamo"
+    paper = "Dong et al., KDD 2020"
     Config = MAMOConfig
     module: MAMOModule
 

@@ -57,6 +57,7 @@ class MeLU(ContentLearner):
     """
 
     name = "melu"
+    paper = "Lee et al., KDD 2019"
     Config = MeLUConfig
 
     def build(self, sizes: Mapping[str, int], catalog: Catalog, scale: Scale) -> nn.Module:

@@ -138,6 +138,7 @@ class MAMLMF(MetaMF):
     """
 
     name = "maml-mf"
+    paper = "Finn, Abbeel & Levine, ICML 2017"
 
 
 class FOMAMLMFConfig(MetaMFConfig):
@@ -153,6 +154,7 @@ class FOMAMLMF(MetaMF):
     """
 
     name = "fomaml-mf"
+    paper = "Finn, Abbeel & Levine, ICML 2017"
     Config = FOMAMLMFConfig
     first_order = True
 
@@ -166,6 +168,7 @@ class ANILMF(MetaMF):
     """
 
     name = "anil-mf"
+    paper = "Raghu et al., ICLR 2020"
     adapts = USER
 
 
@@ -183,6 +186,7 @@ class MetaSGDMF(MetaMF):
     """
 
     name = "meta-sgd-mf"
+    paper = "Li et al., arXiv 1707.09835, 2017"
     Config = MetaSGDMFConfig
 
     def build(self, sizes: Mapping[str, int], catalog: Catalog, scale: Scale) -> nn.Module:
@@ -218,6 +222,7 @@ class ReptileMF(MetaMF):
     """
 
     name = "reptile-mf"
+    paper = "Nichol, Achiam & Schulman, arXiv 1803.02999, 2018"
     Config = ReptileMFConfig
     first_order = True
 

@@ -45,6 +45,7 @@ class MetaEmb(ColdItemLearner):
     """
 
     name = "metaemb"
+    paper = "Pan et al., SIGIR 2019"
     Config = MetaEmbConfig
 
     def initial_params(self, n_attributes: int, generator: torch.Generator) -> Params:

@@ -57,6 +57,7 @@ class MFFoldIn(BatchedLearner):
     """
 
     name = "mf-foldin"
+    paper = "Zhou et al., AAIM 2008; Koren, Bell & Volinsky, IEEE Computer 2009"
     Config = MFFoldInConfig
 
     def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:

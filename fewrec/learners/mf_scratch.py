@@ -41,6 +41,7 @@ class MFScratch(BatchedLearner):
     """
 
     name = "mf-scratch"
+    paper = "Koren, Bell & Volinsky, IEEE Computer 2009"
     Config = MFScratchConfig
     task = "episode"
     needs = frozenset({"k>0"})

@@ -43,6 +43,7 @@ class MWUF(ColdItemLearner):
     """
 
     name = "mwuf"
+    paper = "Zhu et al., SIGIR 2021"
     Config = MWUFConfig
 
     def initial_params(self, n_attributes: int, generator: torch.Generator) -> Params:

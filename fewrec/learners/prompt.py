@@ -43,6 +43,7 @@ class PromptLM(TextRegressor):
     """
 
     name = "prompt-lm"
+    paper = "Lester, Al-Rfou & Constant, EMNLP 2021"
     Config = PromptLMConfig
     config: PromptLMConfig
 
@@ -66,6 +67,7 @@ class PromptLMMeta(MetaTextRegressor):
     """``prompt-lm``, prompt and head initialised on meta-train: see ``MetaTextRegressor``."""
 
     name = "prompt-lm-meta"
+    paper = "Lester, Al-Rfou & Constant, EMNLP 2021"
     Config = PromptLMMetaConfig
     config: PromptLMMetaConfig
 

@@ -58,6 +58,7 @@ class Proto(BatchedLearner):
     """
 
     name = "proto"
+    paper = "Snell, Swersky & Zemel, NeurIPS 2017"
     Config = ProtoConfig
     model: dict[str, Tensor]
     temperature: float

@@ -1,138 +1,166 @@
-"""The registry of learners: knows the built-in ones without importing them, and finds plugins.
+"""The registry of learners: resolves a name to a class, finds plugins, and imports nothing before it is used.
 
-A name resolves to a class by, in this order: ``module:Class``, a plugin file given on the command line, the built-in
-index, the entry-point group ``fewrec.learners``. A name that two of the latter three claim is refused.
+A name is, in this order: ``module:Class``, a built-in learner, one of a plugin file given on the command line, one of
+the entry-point group ``fewrec.learners``. A name that two installed plugins claim is refused when it is used; a
+built-in one keeps its name; a file whose learner's name is taken is refused at once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
-from importlib.metadata import entry_points
+import traceback
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewrec.errors import SuiteError, nearest
+from fewrec.learners.index import BUILTIN, LearnerInfo
+from fewrec.learners.sources import describe_class
 
 if TYPE_CHECKING:
     from fewrec.learners.base import Learner
 
+__all__ = ["BUILTIN", "GROUP", "LearnerInfo", "add_plugin_file", "known_learners", "learner_class", "listed_learners"]
+
 GROUP = "fewrec.learners"
-
-
-@dataclass(frozen=True)
-class LearnerInfo:
-    """What is known of a learner before it is imported."""
-
-    name: str
-    target: str  # module:Class
-    summary: str
-    origin: str = "built-in"
-    problem: str | None = None  # why a plugin can't be used
-
-
-BUILTIN: dict[str, LearnerInfo] = {
-    name: LearnerInfo(name, f"fewrec.learners.{target}", summary)
-    for name, target, summary in [
-        ("global-mean", "trivial:GlobalMean", "the mean rating of meta-train"),
-        ("user-mean", "trivial:UserMean", "the support mean, shrunk towards the global mean"),
-        ("user-median", "trivial:UserMedian", "the support median"),
-        ("item-mean", "trivial:ItemMean", "the item's mean in meta-train, shrunk"),
-        ("item-popularity", "trivial:ItemPopularity", "ranks by the number of meta-train ratings"),
-        ("random", "trivial:RandomRating", "a rating drawn from meta-train's ratings"),
-        ("bias", "bias:Bias", "global + item + user effect, shrunk"),
-        ("bias-shots", "bias:BiasShots", "bias that uses the ratings of unseen items that the protocol gives"),
-        ("mf-scratch", "mf_scratch:MFScratch", "matrix factorization trained on the episode's support alone"),
-        ("mf-foldin", "mf_foldin:MFFoldIn", "matrix factorization of meta-train, new user solved by ridge"),
-        ("knn", "knn:KNN", "bias and the residuals of similar meta-train users (Herlocker et al., SIGIR 1999)"),
-        ("proto", "proto:Proto", "prototypes of meta-train users, assigned softly (after Snell et al., NeurIPS 2017)"),
-        ("gp", "gp:GP", "Gaussian process whose low-rank covariance is fitted on meta-train, exact posterior"),
-        ("maml-mf", "meta_mf:MAMLMF", "second-order MAML over matrix factorization (Finn et al., ICML 2017)"),
-        ("fomaml-mf", "meta_mf:FOMAMLMF", "first-order MAML over matrix factorization (Finn et al., ICML 2017)"),
-        ("anil-mf", "meta_mf:ANILMF", "MAML whose inner loop adapts the user alone (Raghu et al., ICLR 2020)"),
-        ("reptile-mf", "meta_mf:ReptileMF", "Reptile over matrix factorization (Nichol et al., 2018)"),
-        ("meta-sgd-mf", "meta_mf:MetaSGDMF", "MAML with learned inner rates (Li et al., 2017)"),
-        ("melu", "melu:MeLU", "content and id embeddings, decision layers adapted to a user (Lee et al., KDD 2019)"),
-        ("mamo", "mamo:MAMO", "memories personalise the start of the inner loop (Dong et al., KDD 2020)"),
-        ("tanp", "tanp:TaNP", "task-adaptive neural process (Lin et al., WWW 2021)"),
-        ("lwa", "lwa:LWA", "a linear score's weights from the support's class means (Vartak et al., NeurIPS 2017)"),
-        ("nlba", "lwa:NLBA", "a network's biases from the support's class means (Vartak et al., NeurIPS 2017)"),
-        ("metaemb", "metaemb:MetaEmb", "a new item's embedding from attributes, warmed up (Pan et al., SIGIR 2019)"),
-        ("mwuf", "mwuf:MWUF", "a new item's embedding scaled and shifted by networks (Zhu et al., SIGIR 2021)"),
-        ("maml-mf-l2l", "l2l:MAMLMFL2L", "maml-mf through learn2learn's wrapper: the same numbers, one by one"),
-        ("bert-finetune", "bert:BertFinetune", "pretrained encoder + head, fine-tuned on the episode's support"),
-        ("bert-meta", "bert:BertMeta", "bert-finetune, first fine-tuned on meta-train"),
-        ("prompt-lm", "prompt:PromptLM", "frozen language model, soft prompt + head trained on the support"),
-        ("prompt-lm-meta", "prompt:PromptLMMeta", "prompt-lm, prompt and head initialised on meta-train"),
-    ]
-}
 
 _files: dict[str, LearnerInfo] = {}
 
 
 def known_learners() -> dict[str, LearnerInfo]:
-    """Return every learner by name: built-in, by entry point, by plugin file. Imports none of them.
+    """Return every learner by name: built-in, by plugin file, by entry point. Imports none of them.
 
-    Raises ``SuiteError`` where two plugins, or a plugin and a built-in learner, claim one name.
+    A plugin that can't be used is among them, with its problem; one whose name is a built-in learner's is left out.
     """
-    found = dict(BUILTIN)
+    return {info.name: info for info in reversed(listed_learners())}
+
+
+def listed_learners() -> list[LearnerInfo]:
+    """Return what ``fewrec list learners`` shows: the known learners and, with the reason, those that were refused.
+
+    Where several have one name, the first is the one that the name stands for.
+    """
+    listed = [*BUILTIN.values(), *_files.values()]
+    taken = {info.name: info for info in listed}
+    claims: dict[str, dict[str, LearnerInfo]] = defaultdict(dict)
     for point in entry_points(group=GROUP):
-        origin = f"entry point of {point.dist.name if point.dist else point.value}"
-        _add(found, LearnerInfo(point.name, point.value, origin, origin))
-    for info in _files.values():
-        _add(found, info)
-    return found
+        info = _of_entry_point(point)
+        claims[info.name].setdefault(info.target, info)
+    for name, rivals in claims.items():
+        listed += _judged(name, list(rivals.values()), taken.get(name))
+    return listed
 
 
-def _add(found: dict[str, LearnerInfo], info: LearnerInfo) -> None:
-    other = found.get(info.name)
-    if other is not None and other.target != info.target:
-        raise SuiteError(
-            f"learner name '{info.name}' is claimed twice: {other.target} and {info.target}; rename one of them"
-        )
-    found[info.name] = info
+def _judged(name: str, rivals: list[LearnerInfo], owner: LearnerInfo | None) -> list[LearnerInfo]:
+    """Return the entry points of one name, with a problem where they can't have it."""
+    if owner is not None:
+        whose = "a built-in learner" if owner.origin == "built-in" else f"the learner of {owner.origin}"
+        problem = f"its name is that of {whose}, which keeps it; use it as"
+        return [replace(info, problem=f"{problem} {info.target}") for info in rivals]
+    if len(rivals) > 1:
+        claimed = " and ".join(f"{info.target} ({info.origin})" for info in rivals)
+        problem = f"its name is claimed by {claimed}; uninstall one of them, or name the class as module:Class"
+        return [replace(info, problem=problem) for info in rivals]
+    return rivals
 
 
-def add_plugin_file(path: Path) -> None:
-    """Import a plugin file and make its learners known by their ``name``; a broken file is listed with its reason."""
+def _of_entry_point(point: EntryPoint) -> LearnerInfo:
+    origin = f"entry point of {point.dist.name if point.dist else point.value}"
+    target = f"{point.module}:{point.attr}"
+    if not point.attr:
+        return LearnerInfo(point.name, point.value, "", origin=origin, problem="its entry point is not module:Class")
+    found = describe_class(point.module, point.attr)
+    return LearnerInfo(point.name, target, found.summary, found.needs, found.paper, origin, found.problem)
+
+
+def add_plugin_file(path: str | Path) -> list[LearnerInfo]:
+    """Import a plugin file, make its learners known by their ``name``, and return them.
+
+    A broken file is listed under the file's name, with its reason. Adding a file again replaces what it brought.
+    Raises ``SuiteError`` for a missing file, and for a learner whose name another one has.
+    """
     path = Path(path)
     if not path.is_file():
         raise SuiteError(f"--plugin {path}: no such file")
-    module_name = f"fewrec_plugin_{path.stem}"
+    if path.suffix != ".py":
+        raise SuiteError(f"--plugin {path}: not a Python file (its name must end in .py)")
+    origin = f"plugin {path}"
+    module_name = f"fewrec_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    for name in [name for name, info in _files.items() if info.target.split(":")[0] == module_name]:
+        del _files[name]
+    classes, problem = _import_file(path, module_name)
+    if problem is None and not classes:
+        problem = "it defines no Learner: a class that inherits fewrec.learners.base.Learner and has a name"
+    if problem is not None:
+        found = [LearnerInfo(path.stem, module_name, "", origin=origin, problem=problem)]
+    else:
+        found = [_of_class(cls, f"{module_name}:{cls.__name__}", origin) for cls in classes]
+    _refuse_taken_names(path, found)
+    _files.update({info.name: info for info in found})
+    return found
+
+
+def _import_file(path: Path, module_name: str) -> tuple[list[type[Learner]], str | None]:
+    """Return the named learners that a file defines, and why it can't be imported."""
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a plugin may fail in any way; the rest of the suite must still run
-        reason = f"{type(error).__name__}: {error}"
-        _files[path.stem] = LearnerInfo(path.stem, str(path), "", f"plugin {path}", problem=reason)
-        return
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way; the rest of the suite must still run
+        del sys.modules[module_name]
+        return [], import_failure(error, path)
     from fewrec.learners.base import Learner
 
-    classes = [
-        c
-        for c in vars(module).values()
-        if isinstance(c, type) and issubclass(c, Learner) and c.__module__ == module_name
-    ]
-    named = [c for c in classes if "name" in vars(c)]
-    if not named:
-        _files[path.stem] = LearnerInfo(
-            path.stem, str(path), "", f"plugin {path}", problem="it defines no Learner with a name"
-        )
-    for cls in named:
-        info = LearnerInfo(
-            cls.name, f"{module_name}:{cls.__name__}", (cls.__doc__ or "").strip().split("\n")[0], f"plugin {path}"
-        )
-        _add(known_learners(), info)
-        _files[cls.name] = info
+    own = (c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module_name)
+    learners = [c for c in own if issubclass(c, Learner)]
+    named = [c for c in learners if isinstance(vars(c).get("name"), str)]
+    if learners and not named:
+        return [], f'its learner {learners[-1].__name__} has no name: add name = "..." to the class'
+    return named, None
+
+
+def import_failure(error: BaseException, path: Path) -> str:
+    """Return in one line what an import failed of, and at which line of the file."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
+    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {message}"
+
+
+def _refuse_taken_names(path: Path, found: list[LearnerInfo]) -> None:
+    names = [info.name for info in found]
+    known: Mapping[str, LearnerInfo] = known_learners()
+    for info in found:
+        if names.count(info.name) > 1:
+            raise SuiteError(f"--plugin {path}: two of its learners are called '{info.name}'; rename one of them")
+        other = known.get(info.name)
+        if other is not None:
+            whose = f"{other.target} ({other.origin})" if other.origin != "built-in" else "a built-in learner"
+            raise SuiteError(
+                f"--plugin {path}: learner name '{info.name}' is claimed twice: by this file and by {whose}; "
+                f"rename yours" + ("" if other.origin == "built-in" else ", or do without the other one")
+            )
+
+
+def _of_class(cls: type[Learner], target: str, origin: str) -> LearnerInfo:
+    summary = (cls.__doc__ or "").strip().split("\n")[0]
+    needs = frozenset(map(str, cls.needs)) if isinstance(cls.needs, set | frozenset | list | tuple) else frozenset()
+    return LearnerInfo(cls.name, target, summary, needs, str(cls.paper), origin)
 
 
 def learner_class(name: str) -> type[Learner]:
-    """Return the class of a learner given by name or as ``module:Class``; unknown names raise ``SuiteError``."""
+    """Return the class of a learner given by name or as ``module:Class``.
+
+    Raises ``SuiteError`` for an unknown or ambiguous name, and for a class that can't be imported.
+    """
     if ":" in name:
         return _load(name, name)
     known = known_learners()
@@ -141,7 +169,13 @@ def learner_class(name: str) -> type[Learner]:
     info = known[name]
     if info.problem:
         raise SuiteError(f"learner '{name}' ({info.origin}) can't be used: {info.problem}")
-    return _load(name, info.target)
+    cls = _load(name, info.target)
+    if getattr(cls, "name", None) != name:
+        raise SuiteError(
+            f"learner '{name}' ({info.origin}): {info.target} calls itself '{getattr(cls, 'name', '')}'; "
+            "the entry point and the class must agree"
+        )
+    return cls
 
 
 def _load(name: str, target: str) -> type[Learner]:
@@ -152,8 +186,8 @@ def _load(name: str, target: str) -> type[Learner]:
         cls = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:
         raise SuiteError(
-            f"learner '{name}' can't be imported from {target}: {type(error).__name__}: {error}"
+            f"learner '{name}' can't be imported from {target}: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, Learner)):
-        raise SuiteError(f"learner '{name}': {target} is not a subclass of fewrec.learners.Learner")
+        raise SuiteError(f"learner '{name}': {target} is not a subclass of fewrec.learners.base.Learner")
     return cls

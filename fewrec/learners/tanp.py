@@ -169,6 +169,7 @@ class TaNP(MetaLearner):
     """
 
     name = "tanp"
+    paper = "Lin et al., WWW 2021"
     Config = TaNPConfig
     module: TaNPNet
 

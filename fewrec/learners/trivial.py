@@ -37,6 +37,7 @@ class SupportMean(Learner):
     """Predict the mean of a user's support; the smallest learner there is, and the example to begin with."""
 
     name = "support-mean"
+    closed_form = True
     needs = frozenset({"k>0"})
 
     def adapt(self, support: Support, ctx: Context) -> Predictor:
@@ -73,6 +74,7 @@ class GlobalMean(_OneTensor):
     """Predict the mean rating of meta-train."""
 
     name = "global-mean"
+    closed_form = True
 
     def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:
         self.fitted = torch.tensor([source.table.rating.mean()])
@@ -91,6 +93,7 @@ class UserMean(_OneTensor):
     """Predict ``(sum of the user's support + s mu) / (K + s)``, mu the mean rating of meta-train, s ``shrinkage``."""
 
     name = "user-mean"
+    closed_form = True
     Config = UserMeanConfig
     adapt_options = frozenset({"shrinkage"})
 
@@ -109,6 +112,7 @@ class UserMedian(BatchedLearner):
     """Predict the median of the user's support; of an even number the mean of the two in the middle."""
 
     name = "user-median"
+    closed_form = True
     needs = frozenset({"k>0"})
 
     def adapt_batch(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
@@ -132,6 +136,7 @@ class ItemMean(_OneTensor):
     """Predict ``(sum of the item's meta-train ratings + s mu) / (n + s)``: the global mean mu for an unseen item."""
 
     name = "item-mean"
+    closed_form = True
     Config = ItemMeanConfig
 
     def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:
@@ -153,6 +158,7 @@ class ItemPopularity(_OneTensor):
     """
 
     name = "item-popularity"
+    closed_form = True
 
     def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:
         table = source.table
@@ -176,6 +182,7 @@ class RandomRating(_OneTensor):
     """
 
     name = "random"
+    closed_form = True
     task = "episode"  # the seed is the episode's, and users are numbered within it
 
     def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:

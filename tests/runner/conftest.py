@@ -105,7 +105,8 @@ class NeedsMoonlight(Learner):
 
 
 @pytest.fixture
-def bad_learners(tmp_path):
+def bad_learners(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewrec.learners.registry._files", {})  # each test brings the same names from a file of its own
     path = tmp_path / "bad_learners.py"
     path.write_text(BAD_LEARNERS)
     return path

@@ -1,0 +1,68 @@
+"""Checks of what a predictor may offer beside predictions: a distribution, and the shares of the support ratings."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fewrec.conformance.bench import Bench
+from fewrec.conformance.check import Broken, Skipped, check
+from fewrec.conformance.compare import example, must_agree, of_support
+from fewrec.episodes.support import Support
+
+
+@check("distribution", after=("finite", "repeatable-predict"))
+def its_distribution_has_a_spread_and_the_predicted_mean(bench: Bench) -> None:
+    """distribution(users, items) returns (mean, standard deviation), each (n,), finite, the deviation above 0, the mean
+    being what predict returns; or None where a learner has none."""
+
+    def body(support: Support) -> None:
+        predictor, pairs = bench.adapt(support), bench.everything(support)
+        found = bench.call("distribution", lambda: predictor.distribution(*pairs))
+        if found is None:
+            raise Skipped("it offers no distribution")
+        if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(x, Tensor) for x in found)):
+            raise Broken(f"distribution returned a {type(found).__name__}.", "Return (mean, deviation) or None.")
+        mean, deviation = (x.detach().cpu().double() for x in found)
+        n = len(pairs[0])
+        if mean.shape != (n,) or deviation.shape != (n,):
+            shapes = f"{tuple(mean.shape)} and {tuple(deviation.shape)}"
+            raise Broken(f"distribution returned shapes {shapes} for {n} pairs.", "Return two tensors of shape (n,).")
+        wrong = (~(torch.isfinite(mean) & torch.isfinite(deviation) & (deviation > 0))).nonzero().squeeze(1)
+        if len(wrong):
+            raise Broken(
+                f"{len(wrong)} of {n} pairs have no finite mean, or a standard deviation that is not above 0.",
+                "A variance came out as 0 or below: keep the noise of a rating in it, and clamp rounding errors.",
+                example(support, pairs, {"mean": mean, "deviation": deviation}, wrong[:3]),
+            )
+        must_agree(
+            support, pairs, mean, bench.ask(predictor, *pairs), names=("distribution", "predict"),
+            tolerance=bench.rounding, seen="The mean of the distribution is not the prediction",
+            cause="Let predict return distribution(users, items)[0].",
+        )  # fmt: skip
+
+    bench.smallest(body)
+
+
+@check("explain", after=("finite",))
+def its_explanation_has_a_share_for_each_support_rating(bench: Bench) -> None:
+    """explain(user, item) returns the share of each support rating in a prediction, (n_support,), finite; or None."""
+
+    def body(support: Support) -> None:
+        predictor = bench.adapt(support)
+        for item in (0, int(support.item[0])):
+            found = bench.call("explain", partial(predictor.explain, support.n_users - 1, item))
+            if found is None:
+                raise Skipped("it offers no explanation")
+            n = len(support.item)
+            if not isinstance(found, Tensor) or found.shape != (n,) or not torch.isfinite(found).all():
+                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise Broken(
+                    f"explain({support.n_users - 1}, {item}) returned {shape}, or numbers that are not finite.",
+                    f"Return one finite number for each of the {n} rows of the support, 0 for those of other users.",
+                    of_support(support),
+                )
+
+    bench.smallest(body)
