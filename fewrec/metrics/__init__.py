@@ -3,12 +3,22 @@
 from fewrec.metrics.ranking import auc, ndcg, ndcg_is_defined
 from fewrec.metrics.rating import clipped_error_sums, prediction_spread
 from fewrec.metrics.scores import per_user_scores
-from fewrec.metrics.statistics import holm, percentile_interval, ratio, resampled_sums, two_sided_p
+from fewrec.metrics.statistics import (
+    bca_interval,
+    holm,
+    leave_one_out_sums,
+    percentile_interval,
+    ratio,
+    resampled_sums,
+    two_sided_p,
+)
 
 __all__ = [
     "auc",
+    "bca_interval",
     "clipped_error_sums",
     "holm",
+    "leave_one_out_sums",
     "ndcg",
     "ndcg_is_defined",
     "per_user_scores",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from fewrec.seeding import digest
+
+if TYPE_CHECKING:
+    from fewrec.report.results import Results
 
 KEYS = ["dataset", "state", "seed", "learner", "configuration", "step"]
 
@@ -37,6 +40,23 @@ def learning_curves(run_folder: str | Path) -> pd.DataFrame:
             continue
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*KEYS, "validation_rmse", *(n for r in rows for n in r)])))
     return frame.astype({"step": "int64", "seed": "int64"}).sort_values(KEYS, ignore_index=True)
+
+
+def curves_of(results: Results) -> pd.DataFrame:
+    """Return the learning curves of a folder of results: of a run's meta-fits, or of a reference's curves.csv.
+
+    Columns as ``learning_curves`` gives them; no row where there are none, or where the file isn't readable.
+    """
+    file = results.path / "curves.csv"
+    if (results.path / "cells").is_dir() or not file.is_file():
+        return learning_curves(results.path)
+    try:
+        frame = pd.read_csv(file, dtype={name: "str" for name in ("dataset", "state", "learner", "configuration")},
+                            keep_default_na=False, na_values=[""])  # fmt: skip
+        frame = frame.astype({"step": "int64", "seed": "int64", "validation_rmse": "float64"})
+        return frame.sort_values(KEYS, ignore_index=True)
+    except (OSError, KeyError, TypeError, ValueError):
+        return learning_curves(results.path)
 
 
 _PLACE = ("dataset", "meta_dataset", "protocol", "seed", "learner")  # fields that a meta-fit shares with its cells

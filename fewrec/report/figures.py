@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from fewrec.metrics.statistics import holm, percentile_interval, ratio, resampled_sums, two_sided_p
+from fewrec.metrics.statistics import (
+    REPLICATES,
+    bca_interval,
+    holm,
+    leave_one_out_sums,
+    percentile_interval,
+    ratio,
+    resampled_sums,
+    two_sided_p,
+)
+
+Interval = Literal["percentile", "bca"]
+LEVEL = 0.05  # of every test
+_REPLICATES_A_ROW = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +54,14 @@ class AlignedScores:
         _, starts, user_of = np.unique(unique[:, 0], return_index=True, return_inverse=True)
         return cls(values, present, starts, user_of.ravel())
 
+    @classmethod
+    def of_cells(cls, scores: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> AlignedScores:
+        """Align the ``scores`` of the cells of ``rows``, each one the cells of a row of the table, a cell a seed."""
+        row_of = {cell: i for i, of_row in enumerate(rows) for cell in of_row["cell"]}
+        seed_of = {cell: seed for of_row in rows for cell, seed in zip(of_row["cell"], of_row["seed"], strict=True)}
+        scores = scores[scores["cell"].isin(list(row_of))]
+        return cls.of(scores.assign(row=scores["cell"].map(row_of), seed=scores["cell"].map(seed_of)), len(rows))
+
     def get(self, name: str) -> np.ndarray:
         """Return a column's (rows, keys) matrix, all NaN where no cell has the column."""
         return self.values.get(name, np.full(self.present.shape, np.nan))
@@ -53,62 +76,93 @@ class AlignedScores:
 
 
 def row_figures(
-    aligned: AlignedScores, bias: int | None, popularity: int | None, ndcg_names: tuple[str, ...], seed: int = 0
+    aligned: AlignedScores,
+    bias: int | None,
+    popularity: int | None,
+    ndcg_names: tuple[str, ...],
+    seed: int = 0,
+    interval: Interval = "percentile",
 ) -> pd.DataFrame:
     """Return the figures of each row of ``aligned``, one row a row, in its order.
 
     ``bias`` and ``popularity`` are the rows of ``bias`` and ``item-popularity`` where the table has them. Columns:
     rmse, mae, the ranking metrics and their intervals (``_low``, ``_high``: 95 %, clustered by user), skill, means over
     users, ``diff_bias`` and ``diff_best``: the row's RMSE minus that of the reference on the keys that both have, and
-    ``p_best``: two-sided, corrected by Holm for all comparisons with the best row. Without squared errors (clicks) the
-    columns of RMSE are NaN and skill is that of AUC.
+    ``p_bias`` and ``p_best``: two-sided, corrected by Holm for all comparisons with ``bias`` or with the best row.
+    ``tie``: 1 where ``p_best`` is at least ``LEVEL``, 0 below and for the best row itself. Without squared errors
+    (clicks) the columns of RMSE are NaN and skill is that of AUC.
     """
+    n, se = aligned.get("n"), aligned.get("se")
+    rmse = np.sqrt(ratio(np.nansum(se, axis=1), np.where(np.isfinite(se), n, 0).sum(axis=1)))
+    best = best_row(rmse, aligned.present.sum(axis=1))
+    terms = _terms(aligned, {"bias": bias, "best": best}, ndcg_names)
+    sums = np.hstack([aligned.user_sums(np.asarray(part, float)) for pair in terms.values() for part in pair])
+    n_rows, n_users = len(aligned.present), len(aligned.user_starts)
+    several = n_users > 1  # one user can't be resampled
+    # the smallest p-value is 2 / (replicates + 1), times the number of rows after Holm: it has to stay well below LEVEL
+    draws = resampled_sums(sums, seed=seed, replicates=max(REPLICATES, _REPLICATES_A_ROW * n_rows))
+    drawn = _statistics(draws, list(terms), n_rows)
+    means = _means(sums.sum(axis=0, keepdims=True), list(terms), n_rows)
+    point = _statistics(sums.sum(axis=0, keepdims=True), list(terms), n_rows)
+    without = _statistics(leave_one_out_sums(sums), list(terms), n_rows) if interval == "bca" and several else {}
+
+    out = {name: value[0] for name, value in point.items()}
+    out |= {name: means[name][0] for name in ("rmse_user", "mae_user")}
+    out["skill"] = _skill({name: value[0] for name, value in means.items()}, bias, popularity)
+    for name, draw in drawn.items():
+        if not several:
+            low = high = np.full(n_rows, np.nan)
+        elif interval == "bca":
+            low, high = bca_interval(draw, point[name][0], without[name])
+        else:
+            low, high = percentile_interval(draw)
+        out[f"{name}_low"], out[f"{name}_high"] = low, high
+    for name, reference in (("bias", bias), ("best", best)):
+        out[f"p_{name}"] = np.full(n_rows, np.nan)
+        if reference is not None and several:
+            others = np.arange(n_rows) != reference
+            out[f"p_{name}"][others] = holm(two_sided_p(drawn[f"diff_{name}"][:, others]))
+    out["tie"] = np.where(np.isfinite(out["p_best"]), out["p_best"] >= LEVEL, np.nan)
+    if best is not None:
+        out["tie"][best] = 0
+    out["undefined_users"] = (aligned.present & ~np.isfinite(aligned.get("auc"))).sum(axis=1)
+    return pd.DataFrame(out)
+
+
+def _terms(
+    aligned: AlignedScores, references: dict[str, int | None], ndcg_names: tuple[str, ...]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the numerator and the denominator, (rows, keys), of each mean that the figures are made of."""
     n, se, ae = aligned.get("n"), aligned.get("se"), aligned.get("ae")
     rated = np.isfinite(se)
-    rmse = np.sqrt(ratio(np.nansum(se, axis=1), np.where(rated, n, 0).sum(axis=1)))
-    best = best_row(rmse, aligned.present.sum(axis=1))
-
     terms = {"mse": (se, np.where(rated, n, 0)), "mae": (ae, np.where(rated, n, 0))}
     with np.errstate(invalid="ignore", divide="ignore"):
         terms["rmse_user"] = (np.sqrt(se / n), rated)
         terms["mae_user"] = (ae / n, rated)
     for name in (*ndcg_names, "auc"):
         terms[name] = (aligned.get(name), np.isfinite(aligned.get(name)))
-    for name, reference in (("bias", bias), ("best", best)):
-        if reference is not None:
-            common = rated & rated[reference]
-            terms[f"own/{name}"] = (np.where(common, se, 0), np.where(common, n, 0))
-            terms[f"{name}/own"] = (np.where(common, se[reference], 0), np.where(common, n[reference], 0))
+    for name, reference in references.items():
+        common = rated & rated[reference] if reference is not None else np.zeros_like(rated)
+        its_se, its_n = (se, n) if reference is None else (se[reference], n[reference])
+        terms[f"own/{name}"] = (np.where(common, se, 0), np.where(common, n, 0))
+        terms[f"{name}/own"] = (np.where(common, its_se, 0), np.where(common, its_n, 0))
+    return terms
 
-    sums = {name: tuple(aligned.user_sums(np.asarray(part, float)) for part in pair) for name, pair in terms.items()}
-    n_rows = len(aligned.present)
-    draws = resampled_sums(np.hstack([part for pair in sums.values() for part in pair]), seed=seed)
-    columns = np.split(draws, draws.shape[1] // n_rows, axis=1)
-    drawn = {name: ratio(columns[2 * i], columns[2 * i + 1]) for i, name in enumerate(sums)}
-    point = {name: ratio(num.sum(axis=0), den.sum(axis=0)) for name, (num, den) in sums.items()}
 
-    out = {"rmse": np.sqrt(point["mse"]), "mae": point["mae"], "auc": point["auc"]}
-    spread = {"rmse": np.sqrt(drawn["mse"]), "mae": drawn["mae"], "auc": drawn["auc"]}
-    for name in ndcg_names:
-        out[name], spread[name] = point[name], drawn[name]
+def _means(sums: np.ndarray, names: list[str], n_rows: int) -> dict[str, np.ndarray]:
+    """Return the mean of each term, (samples, rows), from its sums: (samples, 2 x terms x rows)."""
+    columns = np.split(sums, sums.shape[1] // n_rows, axis=1)
+    return {name: ratio(columns[2 * i], columns[2 * i + 1]) for i, name in enumerate(names)}
+
+
+def _statistics(sums: np.ndarray, names: list[str], n_rows: int) -> dict[str, np.ndarray]:
+    """Return what gets an interval, (samples, rows): RMSE, MAE, ranking metrics and the two differences of RMSE."""
+    mean = _means(sums, names, n_rows)
+    out = {"rmse": np.sqrt(mean["mse"]), "mae": mean["mae"], "auc": mean["auc"]}
+    out |= {name: mean[name] for name in names if name.startswith("ndcg")}
     for name in ("bias", "best"):
-        if f"own/{name}" in point:
-            out[f"diff_{name}"] = np.sqrt(point[f"own/{name}"]) - np.sqrt(point[f"{name}/own"])
-            spread[f"diff_{name}"] = np.sqrt(drawn[f"own/{name}"]) - np.sqrt(drawn[f"{name}/own"])
-        else:
-            out[f"diff_{name}"] = np.full(n_rows, np.nan)
-            spread[f"diff_{name}"] = np.full((1, n_rows), np.nan)
-    out["rmse_user"], out["mae_user"] = point["rmse_user"], point["mae_user"]
-    out["skill"] = _skill(point, bias, popularity)
-    several = len(aligned.user_starts) > 1  # one user can't be resampled
-    for name, draw in spread.items():
-        out[f"{name}_low"], out[f"{name}_high"] = percentile_interval(draw if several else np.full_like(draw, np.nan))
-    out["p_best"] = np.full(n_rows, np.nan)
-    if best is not None and several:
-        others = np.arange(n_rows) != best
-        out["p_best"][others] = holm(two_sided_p(spread["diff_best"][:, others]))
-    out["undefined_users"] = (aligned.present & ~np.isfinite(aligned.get("auc"))).sum(axis=1)
-    return pd.DataFrame(out)
+        out[f"diff_{name}"] = np.sqrt(mean[f"own/{name}"]) - np.sqrt(mean[f"{name}/own"])
+    return out
 
 
 def best_row(rmse: np.ndarray, keys: np.ndarray) -> int | None:

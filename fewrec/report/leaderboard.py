@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from fewrec.errors import DataError
-from fewrec.report.figures import AlignedScores, row_figures
-from fewrec.report.naming import state_rank
+from fewrec.report.figures import AlignedScores, Interval, row_figures
+from fewrec.report.naming import SIGN_BREAK, TASK, state_rank
+from fewrec.report.ranks import rank_rows
 from fewrec.report.results import Results, shot_rank
-from fewrec.report.warning_signs import prediction_warnings
+from fewrec.report.warning_signs import prediction_warnings, tuning_warnings
 
-TASK = ["dataset", "protocol", "state", "n_users", "k_shot", "n_query"]  # rows that share these are compared
 COLUMNS = [
     *TASK, "seeds", "learner", "label", "status", "reason", "episodes", "users",
     "rmse", "rmse_low", "rmse_high", "mae", "mae_low", "mae_high", "ndcg5", "auc", "skill",
     "diff_bias", "diff_bias_low", "diff_bias_high",
     "meta_fit_s", "adapt_ms_p50", "adapt_ms_p95", "predict_ms", "episodes_per_s", "peak_mb", "trainable_params",
     "ndcg5_low", "ndcg5_high", "auc_low", "auc_high", "rmse_user", "mae_user",
-    "diff_best", "diff_best_low", "diff_best_high", "p_best",
+    "diff_best", "diff_best_low", "diff_best_high", "p_best", "tie", "p_bias", "rank", "rank_group", "tuning",
     "undefined_users", "prepare_s", "device_peak_mb", "warning",
 ]  # fmt: skip
-_INTEGERS = ("n_users", "n_query", "seeds", "episodes", "users", "trainable_params", "undefined_users")
-_TEXTS = ("dataset", "protocol", "state", "k_shot", "learner", "label", "status", "reason", "warning")
+_INTEGERS = ("n_users", "n_query", "seeds", "episodes", "users", "trainable_params", "undefined_users", "tie")
+_TEXTS = (
+    "dataset",
+    "protocol",
+    "state",
+    "k_shot",
+    "learner",
+    "label",
+    "status",
+    "reason",
+    "rank_group",
+    "tuning",
+    "warning",
+)
 _GRAVITY = ("failed", "timeout", "incomplete", "not applicable")
 TRIVIAL = frozenset(
     {"global-mean", "user-mean", "user-median", "item-mean", "item-popularity", "bias", "bias-shots", "random"}
 )  # rows that a learner has to beat
 
 
-def leaderboard(results: Results) -> pd.DataFrame:
+def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataFrame:
     """Return the leaderboard of ``results``: columns ``COLUMNS`` (and nDCG at other k than 5 behind them).
 
     Sorted by task, then by RMSE (AUC for clicks), rows without figures last. Errors are in rating units, times in
@@ -41,20 +53,30 @@ def leaderboard(results: Results) -> pd.DataFrame:
     prepare seconds are means over seeds, latencies quantiles of all measured episodes, episodes/s the harmonic mean,
     memory and parameters the maximum. A row of which any seed has no result has a status and a reason, and no figures.
 
-    Raises ``DataError`` where two cells claim the same row and seed.
+    ``_low`` and ``_high`` are 95 % bootstrap intervals over users, of the kind that ``interval`` says (the frame's
+    ``attrs["interval"]``). ``p_best`` and ``p_bias``: two-sided, of the difference to the best row and to ``bias``,
+    corrected by Holm over the rows of the task. ``tie``: 1 where ``p_best`` is at least .05, 0 otherwise and for the
+    best row itself. ``rank``: mean over test users of the row's rank by the user's mean squared error, among the rows
+    that cover all of the task; rows that share a letter of ``rank_group`` are not told apart by the Nemenyi test at .05
+    (see ``fewrec.report.ranks``). ``tuning``: ``default``, ``set``, ``tuned, 20 trials``, or empty where not recorded.
+
+    Raises ``DataError`` where two cells claim the same row and seed; ``ValueError`` for another ``interval``.
     """
+    if interval not in get_args(Interval):
+        raise ValueError(f"interval '{interval}' is none of {', '.join(get_args(Interval))}")
     cells = results.cells
     ndcg_names = tuple(sorted({f"ndcg{int(k)}" for k in cells["ndcg_at"].dropna()} | {"ndcg5"}))
     extra = [f"{name}{end}" for name in ndcg_names if name != "ndcg5" for end in ("", "_low", "_high")]
     rows: list[dict[str, Any]] = []
     for task, of_task in tasks(cells):
-        rows += _task_rows(task, of_task, results, ndcg_names)
+        rows += _task_rows(task, of_task, results, ndcg_names, interval)
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     for name in frame.columns:
         if name in _INTEGERS:
             frame[name] = frame[name].astype("Int64")
         elif name not in _TEXTS:
             frame[name] = frame[name].astype("float64")
+    frame.attrs["interval"] = interval
     return frame
 
 
@@ -65,19 +87,32 @@ def tasks(frame: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:
         yield task, groups[task]
 
 
-def _task_rows(task: tuple, cells: pd.DataFrame, results: Results, ndcg_names: tuple[str, ...]) -> list[dict[str, Any]]:
+def is_best(row: dict[str, Any]) -> bool:
+    """Say whether a row (of ``to_dict("records")``) has the lowest RMSE of the rows that cover all of its task."""
+    return row["diff_best"] == 0 and pd.isna(row["p_best"])
+
+
+def is_tie(row: dict[str, Any]) -> bool:
+    """Say whether a row is not told apart from the best one: its Holm-corrected ``p_best`` is at least .05."""
+    return not pd.isna(row["tie"]) and row["tie"] == 1
+
+
+def _task_rows(
+    task: tuple, cells: pd.DataFrame, results: Results, ndcg_names: tuple[str, ...], interval: Interval
+) -> list[dict[str, Any]]:
     rows, complete = [], []
     for (learner, label), of_row in sorted(cells.groupby(["learner", "label"], sort=False), key=lambda pair: pair[0]):
         _refuse_twins(of_row, results)
-        row = dict(zip(TASK, task, strict=True)) | {"learner": learner, "label": label, "warning": ""}
+        row = dict(zip(TASK, task, strict=True)) | {"learner": learner, "label": label, "warning": "", "rank_group": ""}
         row["seeds"] = len(of_row)
         row["status"], row["reason"] = _status(of_row)
+        row["tuning"] = tuning_text(of_row["tuning"])
         rows.append(row)
         if row["status"] == "ok":
             row |= _costs(of_row)
             complete.append((row, of_row))
     if complete:
-        _add_figures([row for row, _ in complete], [of_row for _, of_row in complete], results, ndcg_names)
+        _add_figures([row for row, _ in complete], [of_row for _, of_row in complete], results, ndcg_names, interval)
     rows.sort(key=_rank)
     return rows
 
@@ -136,16 +171,19 @@ def _measured(lists: pd.Series) -> np.ndarray:
 
 
 def _add_figures(
-    rows: list[dict[str, Any]], of_rows: list[pd.DataFrame], results: Results, ndcg_names: tuple[str, ...]
+    rows: list[dict[str, Any]],
+    of_rows: list[pd.DataFrame],
+    results: Results,
+    ndcg_names: tuple[str, ...],
+    interval: Interval,
 ) -> None:
-    row_of = {cell: i for i, of_row in enumerate(of_rows) for cell in of_row["cell"]}
-    seed_of = {cell: seed for of_row in of_rows for cell, seed in zip(of_row["cell"], of_row["seed"], strict=True)}
-    scores = results.scores[results.scores["cell"].isin(list(row_of))]
-    scores = scores.assign(row=scores["cell"].map(row_of), seed=scores["cell"].map(seed_of))
-    aligned = AlignedScores.of(scores, len(rows))
+    aligned = AlignedScores.of_cells(results.scores, of_rows)
     bias, popularity = _reference(rows, "bias"), _reference(rows, "item-popularity")
-    figures = row_figures(aligned, bias, popularity, ndcg_names)
-    warnings = prediction_warnings(aligned, [row["label"] for row in rows], _scale(of_rows[0], results))
+    figures = row_figures(aligned, bias, popularity, ndcg_names, interval=interval)
+    labels = [row["label"] for row in rows]
+    warnings = prediction_warnings(aligned, labels, _scale(of_rows[0], results))
+    primary = figures["rmse"].where(np.isfinite(figures["rmse"]), -figures["auc"])
+    chosen = tuning_warnings(of_rows, primary.tolist())
     all_seeds = sorted({seed for of_row in of_rows for seed in of_row["seed"]})
     for i, (row, of_row) in enumerate(zip(rows, of_rows, strict=True)):
         row |= figures.iloc[i].to_dict()
@@ -158,8 +196,28 @@ def _add_figures(
         if seeds != all_seeds:
             notes.append(f"only seed{'s' * (len(seeds) > 1)} {_listed(seeds)}, other rows have {_listed(all_seeds)}")
         elif (aligned.present[i] != aligned.present.any(axis=0)).any():
-            notes.append("other rows have episodes that it lacks; differences are those on common ones")
-        row["warning"] = "; ".join(notes)
+            notes.append("other rows have episodes that it lacks, differences are those on common ones")
+        row["warning"] = SIGN_BREAK.join(notes + chosen[i])
+    ranked = rank_rows(aligned, labels)
+    if ranked is not None:
+        ranks, order = ranked
+        for i, mean_rank, letters in zip(order, ranks.mean_rank, ranks.letters, strict=True):
+            rows[i] |= {"rank": mean_rank, "rank_group": letters}
+
+
+def tuning_text(of_cells: Iterable[dict[str, Any] | None]) -> str:
+    """Return in a few words where the options of a row come from: its cells' records, "" where there are none."""
+    said = []
+    for tuning in of_cells:
+        if not isinstance(tuning, dict):
+            continue
+        kind = tuning.get("kind")
+        if kind == "tuned":
+            trials, budget = tuning.get("trials"), tuning.get("budget")
+            said.append(f"tuned, {trials} trials" if trials == budget else f"tuned, {trials} of {budget} trials")
+        else:
+            said.append(str(kind) if kind else "")
+    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def _reference(rows: list[dict[str, Any]], learner: str) -> int | None:

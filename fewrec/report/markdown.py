@@ -7,29 +7,40 @@ from typing import Any
 
 import pandas as pd
 
-from fewrec.report.leaderboard import TASK, TRIVIAL, tasks
-from fewrec.report.numbers import fixed, interval, markdown_text, short
+from fewrec.metrics.statistics import REPLICATES
+from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
+from fewrec.report.naming import grouped_signs
+from fewrec.report.numbers import fixed, interval, markdown_text, p_text, short
+from fewrec.report.ranks import task_ranks
 from fewrec.report.results import Results
+from fewrec.report.warning_signs import FEW_USERS
 
-_HEAD = ("learner", "RMSE [95 %]", "− bias [95 %]", "MAE [95 %]", "nDCG@5 [95 %]", "AUC [95 %]", "skill", "meta-fit s",
-         "adapt ms", "predict ms", "episodes/s", "peak MB", "parameters")  # fmt: skip
+_HEAD = ("learner", "RMSE [95 %]", "− bias [95 %]", "MAE [95 %]", "nDCG@5 [95 %]", "AUC [95 %]", "skill", "rank",
+         "meta-fit s", "adapt ms", "predict ms", "episodes/s", "peak MB", "parameters")  # fmt: skip
 
 _NOTES = """\
 ## Columns
 
-- **bold**: the lowest RMSE among the rows that cover all episodes. **≈**: the 95 % interval of the paired difference
-  to it includes zero, a tie. *(trivial)*: a baseline that a learner has to beat.
-- **RMSE, MAE**: over all query ratings of all seeds, predictions clipped to the scale. Intervals are 95 % percentile
-  intervals of 2,000 bootstrap samples of test users, the same samples for every row of a table.
+- **bold**: the lowest RMSE among the rows that cover all episodes. **≈**: a tie with it, p at least .05 in the paired
+  test (bootstrap over users, two-sided, corrected by Holm for all rows of the table). *(trivial)*: a baseline that a
+  learner has to beat.
+- **RMSE, MAE**: over all query ratings of all seeds, predictions clipped to the scale. Intervals are 95 % {interval}
+  intervals of {replicates:,} or more bootstrap samples of test users, the same samples for every row of a table. They
+  are not corrected for the number of rows. With fewer than {few} test users they hold the truth less often than that.
 - **− bias**: RMSE minus that of `bias` on the same (seed, episode, user) rows; below zero is better.
 - **nDCG@5, AUC**: means over users, each over the user's own query, ties by expectation. A user whose query ratings
   are all equal is left out (counts under each table). Empty nDCG@5: the query is too short, or another k was chosen.
 - **skill**: 1 − MSE / MSE of `bias` (for clicks 1 − (1 − AUC) / (1 − AUC of `item-popularity`)).
+- **rank**: the mean over test users of the row's rank by the user's mean squared error (1 - AUC for clicks), 1 is best.
+  Rows that share a letter are not told apart by the Nemenyi test at .05 (Demšar 2006). It counts users alike and not by
+  how much they gain, so its order can differ from that of RMSE.
+- **tuning**, where a row has one: `set`: options of the row's own; `tuned, n trials`: chosen on meta-validation by a
+  search with that budget; empty: the defaults, or not recorded.
 - **meta-fit s**: seconds, once, mean over seeds. **adapt ms**, **predict ms**: median per episode at batch 1.
   **episodes/s**: at the learner's preferred batch. **peak MB**: of the process. **parameters**: all that is fitted, in
   meta-fit and in adapting.
-- leaderboard.csv has more: means over users, paired differences to the best row with p-values corrected by Holm, the
-  95th percentile of latencies, device memory."""
+- leaderboard.csv has more: means over users, paired differences to the best row, p-values of both differences corrected
+  by Holm, the 95th percentile of latencies, device memory. leaderboard.tex has the tables for a paper."""
 
 
 def markdown(results: Results, frame: pd.DataFrame) -> str:
@@ -41,45 +52,63 @@ def markdown(results: Results, frame: pd.DataFrame) -> str:
         lines += [f"**Not finished:** {len(results.unfinished)} cells have no result yet, so the tables lack them.", ""]
     if not len(frame):
         lines += ["There is no finished cell yet.", ""]
-    for task, rows in tasks(frame):
-        cells = results.cells
-        for name, value in zip(TASK, task, strict=True):
-            cells = cells[cells[name] == value]
-        lines += _section(task, rows, cells)
-    lines += _data(results) + _environment(results) + [_NOTES]
+    lines += sections(results, frame) + _data(results) + _environment(results) + [notes(frame)]
     return "\n".join(lines) + "\n"
 
 
-def _section(task: tuple, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def sections(results: Results, frame: pd.DataFrame) -> list[str]:
+    """Return the lines of a section a task: heading, table, what it rests on, rows without figures and warnings."""
+    return [line for task, rows in tasks(frame) for line in _section(results, task, rows)]
+
+
+def notes(frame: pd.DataFrame) -> str:
+    """Return what the columns and marks of the tables of ``frame`` mean."""
+    kind = {"bca": "BCa"}.get(frame.attrs.get("interval", "percentile"), "percentile")
+    return _NOTES.format(interval=kind, replicates=REPLICATES, few=FEW_USERS)
+
+
+def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
     dataset, protocol, _, n_users, k_shot, n_query = task
     lines = [f"## {markdown_text(dataset)}, {markdown_text(protocol)}: N={n_users}, K={k_shot}, Q={n_query}", ""]
     scored, others = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
     if len(scored):
-        lines += _table(_HEAD, (_cells(row) for row in scored.to_dict("records")), text_columns=1)
-        lines += [_coverage(scored), ""]
+        tuned = scored["tuning"].isin(["", "default"]).all()
+        head = _HEAD if tuned else (*_HEAD, "tuning")
+        lines += _table(head, (_cells(row)[: len(head)] for row in scored.to_dict("records")), text_columns=1)
+        lines += [_coverage(scored), *_ranks(results, task), ""]
     if len(others):
         table = ((_name(row), row["status"], markdown_text(row["reason"])) for row in others.to_dict("records"))
         lines += _table(("learner", "status", "reason"), table, text_columns=3)
-    warned = scored[scored["warning"].fillna("") != ""]
-    if len(warned):
+    signs = grouped_signs(scored)
+    if signs:
         lines += ["Warnings:", ""]
-        lines += [f"- {markdown_text(label)}: {markdown_text(said)}" for label, said in
-                  zip(warned["label"], warned["warning"], strict=True)] + [""]  # fmt: skip
-    return lines + _splits(cells)
+        lines += [f"- **{markdown_text(said)}**: {markdown_text(labels)}" for said, labels in signs] + [""]
+    return lines + _splits(results.of_task(task))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    best = row["diff_best"] == 0 and pd.isna(row["p_best"])
-    tie = not best and row["diff_best_low"] <= 0 <= row["diff_best_high"]
+    best = is_best(row)
     rmse = interval(row["rmse"], row["rmse_low"], row["rmse_high"])
     return [
         f"**{_name(row)}**" if best else _name(row),
-        f"**{rmse}**" if best else f"{rmse} ≈" if tie else rmse,
+        f"**{rmse}**" if best else f"{rmse} ≈" if is_tie(row) else rmse,
         interval(row["diff_bias"], row["diff_bias_low"], row["diff_bias_high"], sign=True),
         *(interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("mae", "ndcg5", "auc")),
         fixed(row["skill"], 3, sign=True),
+        f"{fixed(row['rank'], 2)} {row['rank_group']}".strip(),
         *(short(row[name]) for name in ("meta_fit_s", "adapt_ms_p50", "predict_ms", "episodes_per_s", "peak_mb")),
         "" if pd.isna(row["trainable_params"]) else f"{int(row['trainable_params']):,}",
+        "" if row["tuning"] == "default" else markdown_text(row["tuning"]),
+    ]
+
+
+def _ranks(results: Results, task: tuple) -> list[str]:
+    ranks = task_ranks(results, task)
+    if ranks is None:
+        return []
+    return [
+        f"Ranks over {ranks.users:,} users: the critical difference is {ranks.critical_difference:.2f}, "
+        f"Friedman's test {p_text(ranks.p_friedman)}."
     ]
 
 

@@ -1,14 +1,20 @@
-"""Short names for what a table's rows are: protocols and labels, apart because all tables share them."""
+"""What a table's rows are, and their short names: tasks, protocols and labels, apart because all tables share them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewrec.seeding import canonical_json
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+TASK = ["dataset", "protocol", "state", "n_users", "k_shot", "n_query"]  # rows that share these are compared
 STATES = ("user-cold", "item-cold", "both-cold", "warm")
+SIGN_BREAK = "; "  # between the warnings of a row
+IDENTICAL = "identical to "
 _DEFAULTS: dict[str, Any] = {
     "order": "random",
     "item_shots": 0,
@@ -76,6 +82,27 @@ def row_labels(specs: Sequence[dict[str, Any]], protocols: Sequence[str]) -> lis
         differ = [n for n in names if len({canonical_json(one.get(n)) for one in among}) > 1]
         out.append(f"{label} ({', '.join(f'{n}={_short(rest.get(n))}' for n in differ)})" if differ else label)
     return out
+
+
+def grouped_signs(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return (warning, labels of the rows that have it) for each sign in the column ``warning``, the commonest first.
+
+    The labels are a text, ``all rows`` where none is without it. Rows that are identical to one another are one sign.
+    """
+    having: dict[tuple[str, str], list[str]] = defaultdict(list)
+    shown = {part for label in rows["label"] for part in label.split(", ")}
+    for label, warning in zip(rows["label"], rows["warning"], strict=True):
+        for sign in filter(None, (warning or "").split(SIGN_BREAK)):
+            others = sign.removeprefix(IDENTICAL).split(", ") if sign.startswith(IDENTICAL) else []
+            if others and shown.issuperset(others):
+                having["identical", ", ".join(sorted([*label.split(", "), *others]))].append(label)
+            else:
+                having[sign, ""].append(label)
+    by_number = sorted(having.items(), key=lambda pair: -len(pair[1]))
+    return [
+        (sign, "all rows" if len(rows) == len(own) > 1 and not twins else ", ".join(own))
+        for (sign, twins), own in by_number
+    ]
 
 
 def _flat(spec: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_METRICS = ("rmse", "mae", "ndcg", "auc", "skill", "diff_", "p_best")
+_METRICS = ("rmse", "mae", "ndcg", "auc", "skill", "diff_", "p_b")
 _DECIMALS = 6  # of metrics: rounding errors of a sum lie ten digits below, so other orders of adding give equal bytes
 _DIGITS = 6  # of costs
 
@@ -70,6 +70,11 @@ def short(value: Any) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as text: ``p = 0.032``, ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def interval(point: Any, low: Any, high: Any, *, sign: bool = False) -> str:

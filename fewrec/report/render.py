@@ -1,34 +1,48 @@
-"""Writing leaderboard.md, .csv and .json beside the cells, byte-identical each time, and showing one in a terminal."""
+"""Writing leaderboard.md, .csv, .tex and .json beside the cells, byte-identical each time."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from fewrec.report.figures import Interval
 from fewrec.report.files import json_bytes, write_whole
-from fewrec.report.leaderboard import TRIVIAL, leaderboard, tasks
+from fewrec.report.latex import latex
+from fewrec.report.leaderboard import TASK, leaderboard, tasks
 from fewrec.report.markdown import markdown
-from fewrec.report.numbers import csv_field, fixed, interval, one_line, rounded, short
+from fewrec.report.numbers import csv_field, rounded
+from fewrec.report.ranks import task_ranks
 from fewrec.report.results import Results, load_results
+from fewrec.report.terminal import terminal_table
 
-if TYPE_CHECKING:
-    from rich.console import Group
+__all__ = ["csv_text", "json_value", "leaderboard_files", "terminal_table", "write_leaderboard"]
 
 
-def write_leaderboard(folder: str | Path) -> pd.DataFrame:
-    """Write leaderboard.csv, .json and .md into ``folder`` from its cells alone, and return the leaderboard.
+def write_leaderboard(
+    folder: str | Path, out: str | Path | None = None, *, interval: Interval = "percentile"
+) -> pd.DataFrame:
+    """Write leaderboard.csv, .json, .md and .tex from the cells in ``folder`` alone, and return the leaderboard.
 
-    The same cells give the same bytes. Raises ``DataError`` for a broken folder, ``FolderError`` for one that can't be
-    written.
+    They are written into ``out``, or ``folder`` itself. The same cells give the same bytes. Raises ``DataError`` for a
+    broken folder, ``FolderError`` for one that can't be written.
     """
     results = load_results(folder)
-    frame = leaderboard(results)
-    write_whole(results.path / "leaderboard.csv", csv_text(frame).encode())
-    write_whole(results.path / "leaderboard.json", json_bytes(json_value(results, frame)))
-    write_whole(results.path / "leaderboard.md", markdown(results, frame).encode())
+    frame = leaderboard(results, interval)
+    for name, content in leaderboard_files(results, frame).items():
+        write_whole(Path(out or results.path) / name, content)
     return frame
+
+
+def leaderboard_files(results: Results, frame: pd.DataFrame) -> dict[str, bytes]:
+    """Return what the files of ``frame``, the leaderboard of ``results``, hold, by name."""
+    return {
+        "leaderboard.csv": csv_text(frame).encode(),
+        "leaderboard.json": json_bytes(json_value(results, frame)),
+        "leaderboard.md": markdown(results, frame).encode(),
+        "leaderboard.tex": latex(results, frame).encode(),
+    }
 
 
 def csv_text(frame: pd.DataFrame) -> str:
@@ -40,45 +54,33 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def json_value(results: Results, frame: pd.DataFrame) -> dict[str, Any]:
-    """Return a leaderboard with what it was made of, as JSON values; null where absent."""
+    """Return a leaderboard with what it was made of, as JSON values; null where absent.
+
+    Keys of schema 1: ``suite``, ``command``, ``environment``, ``datasets``, ``splits`` (as in manifest.json),
+    ``interval`` (``percentile`` or ``bca``), ``columns`` and ``rows`` (an object a row, by column), and ``ranks``: for
+    each task that has them, its fields, ``labels`` and ``mean_rank`` (best first), ``groups`` (pairs of indices, both
+    ends included), ``critical_difference``, ``users`` and ``p_friedman``.
+    """
     records = [
         {name: rounded(name, value) for name, value in zip(frame.columns, row, strict=True)}
         for row in frame.itertuples(index=False, name=None)
     ]
     parts = {name: results.manifest.get(name) for name in ("command", "environment", "datasets", "splits")}
+    parts["interval"] = frame.attrs.get("interval", "percentile")
+    parts["ranks"] = [ranks for task, _ in tasks(frame) if (ranks := _ranks(results, task))]
     return {"schema": 1, "suite": results.suite, **parts, "columns": list(frame.columns), "rows": records}
 
 
-def terminal_table(frame: pd.DataFrame) -> Group:
-    """Return a leaderboard as a rich renderable, one table a task."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    tables = []
-    for (dataset, protocol, _, n_users, k_shot, n_query), rows in tasks(frame):
-        title = Text(one_line(f"{dataset}, {protocol}: N={n_users}, K={k_shot}, Q={n_query}"))
-        table = Table(title=title, title_justify="left")
-        table.add_column("learner")
-        for column in ("RMSE", "- bias [95 %]", "nDCG@5", "AUC", "skill", "meta-fit s", "adapt ms"):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("")
-        for row in rows.to_dict("records"):
-            name = Text(one_line(row["label"]), style="dim" if row["learner"] in TRIVIAL else "")
-            if row["status"] != "ok":
-                said = Text(one_line(f"{row['status']}: {row['reason']}"), style="red")
-                table.add_row(name, *[""] * 7, said)
-                continue
-            table.add_row(
-                name,
-                fixed(row["rmse"], 4),
-                Text(interval(row["diff_bias"], row["diff_bias_low"], row["diff_bias_high"], sign=True)),
-                fixed(row["ndcg5"], 4),
-                fixed(row["auc"], 4),
-                fixed(row["skill"], 3, sign=True),
-                short(row["meta_fit_s"]),
-                short(row["adapt_ms_p50"]),
-                Text(one_line(row["warning"] or ""), style="yellow"),
-            )
-        tables.append(table)
-    return Group(*tables)
+def _ranks(results: Results, task: tuple) -> dict[str, Any] | None:
+    ranks = task_ranks(results, task)
+    if ranks is None:
+        return None
+    return {
+        **{name: rounded(name, value) for name, value in zip(TASK, task, strict=True)},
+        "labels": [rounded("label", label) for label in ranks.labels],
+        "mean_rank": [rounded("rank", value) for value in ranks.mean_rank],
+        "groups": [list(group) for group in ranks.groups],
+        "critical_difference": rounded("rank", ranks.critical_difference),
+        "users": ranks.users,
+        "p_friedman": rounded("p", ranks.p_friedman),
+    }

@@ -6,6 +6,8 @@ score rows in scores.parquet. Both give the same ``Results``, in an order that o
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 
 from fewrec.errors import DataError
 from fewrec.report.files import read_json
-from fewrec.report.naming import protocol_names, row_labels, state_rank
+from fewrec.report.naming import TASK, protocol_names, row_labels, state_rank
 from fewrec.seeding import canonical_json
 
 SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_max")  # those that every score row has
@@ -29,11 +31,23 @@ _TIMES = ("prepare_s", "meta_fit_s", "adapt_ms", "predict_ms", "episodes_per_s",
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A folder of results in memory.
+    """A folder of results in memory, as tidy frames: one row a cell, and one row a test user of an episode.
 
-    ``manifest``: what holds for all cells. ``cells``: one row a cell, with its specification, status, hashes and
-    timings. ``scores``: one row a (cell, episode, user) of the cells with status ok. ``metadata``: each cell's JSON as
-    stored, with its ``timing``, in the order of ``cells``. ``unfinished``: folders of cells that hold no result yet.
+    ``manifest``: what holds for all cells (environment, data sets, the command).
+
+    ``cells``: one row a cell, sorted by place in the table. ``cell`` is its hash; then come the fields of its
+    specification (dataset, protocol, state, n_users, k_shot, n_query, episodes, seed, learner, label, config ...),
+    ``status`` and ``reason``, hashes of data, split and code, ``trainable_params``, and what it cost: seconds
+    (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``), ``episodes_per_s``
+    and MB. ``tuning`` is the dict that says where its options come from, None where that was not recorded;
+    ``other_configurations`` counts the other configurations that were run in its place of the table before.
+
+    ``scores``: one row a (cell, episode, user) of the cells with status ok, in the order of ``cells``: number of query
+    ratings ``n``, sums of squared and absolute errors ``se`` and ``ae`` in rating units, ``ndcg5`` (or at another k)
+    and ``auc``, NaN where undefined, and mean, least and greatest prediction. Join it with ``cells`` on ``cell``.
+
+    ``metadata``: each cell's JSON as stored, with ``timing`` and ``other_configurations``, in the order of ``cells``.
+    ``unfinished``: folders of cells that hold no result yet.
     """
 
     path: Path
@@ -50,6 +64,13 @@ class Results:
         name = self.manifest.get("name") or (suite.get("name") if isinstance(suite, dict) else suite)
         return str(name or self.path.resolve().name)
 
+    def of_task(self, task: tuple) -> pd.DataFrame:
+        """Return the rows of ``cells`` of a task, a tuple that ``fewrec.report.leaderboard.tasks`` yields."""
+        cells = self.cells
+        for name, value in zip(TASK, task, strict=True):
+            cells = cells[cells[name] == value]
+        return cells
+
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
         """The table, one row a (dataset, protocol, N, K, Q, learner, label); see ``fewrec.report.leaderboard``."""
@@ -59,7 +80,9 @@ class Results:
 
 
 def load_results(path: str | Path) -> Results:
-    """Load results/<suite> or results/reference/<suite>.
+    """Load results/<suite> or results/reference/<suite> into frames, see ``Results``, without torch.
+
+    ``load_results("results/reference/quick").leaderboard`` is the table, ``.cells`` and ``.scores`` what it is made of.
 
     Raises ``DataError`` naming the file where the folder, or a file in it, is missing or broken.
     """
@@ -71,6 +94,7 @@ def load_results(path: str | Path) -> Results:
     manifest = read_json(path / "manifest.json")
     if (path / "cells").is_dir():
         metadata, unfinished = _read_cells(path / "cells")
+        _count_other_configurations(path, metadata)
         parts = [_read_blocks(path / "cells" / m["spec_hash"], m) for m in metadata if m["status"] == "ok"]
         scores = _joined(parts)
     elif (path / "scores.parquet").is_file():
@@ -105,6 +129,31 @@ def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
         one["timing"] = read_json(cell / "timing.json") if (cell / "timing.json").is_file() else {}
         metadata.append(one)
     return metadata, tuple(unfinished)
+
+
+def _count_other_configurations(run_folder: Path, metadata: list[dict[str, Any]]) -> None:
+    """Write into each cell's metadata how many other configurations of its learner had figures in its place before.
+
+    A run moves a cell aside, into superseded/, when another configuration takes its place of the table (``row`` in
+    begun.json). A cell with the same configuration, run again with other code, is none, nor is one that gave no scores.
+    """
+    tried: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for file in run_folder.glob("superseded/*/cell.json"):
+        try:
+            row, cell = json.loads(file.with_name("begun.json").read_bytes())["row"], json.loads(file.read_bytes())
+            if cell["status"] == "ok":
+                tried[row, cell["spec"]["learner"]].add(canonical_json(cell["spec"]["config"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # what can't be read decides no figure
+    for one in metadata:
+        others: set[str] = set()
+        if tried:
+            try:
+                row = json.loads((run_folder / "cells" / one["spec_hash"] / "begun.json").read_bytes())["row"]
+                others = tried[row, one["spec"]["learner"]] - {canonical_json(one["spec"].get("config"))}
+            except (OSError, ValueError, KeyError, TypeError):
+                pass
+        one["other_configurations"] = len(others)
 
 
 def _checked(metadata: Any, file: Path) -> dict[str, Any]:
@@ -187,6 +236,8 @@ def _frame(metadata: list[dict[str, Any]]) -> pd.DataFrame:
     columns["config"] = [spec.get("config") or {} for spec in specs]
     columns["status"] = [m["status"] for m in metadata]
     columns["reason"] = [m.get("reason") or "" for m in metadata]
+    columns["tuning"] = [m.get("tuning") for m in metadata]
+    columns["other_configurations"] = [m.get("other_configurations", 0) for m in metadata]
     columns["scale"] = [m.get("scale") for m in metadata]
     for name in _META:
         columns[name] = [m.get(name) for m in metadata]
@@ -196,7 +247,7 @@ def _frame(metadata: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _dtype(name: str) -> str:
-    if name in ("n_users", "n_query", "episodes", "seed"):
+    if name in ("n_users", "n_query", "episodes", "seed", "other_configurations"):
         return "int64"
     if name in ("prepare_s", "meta_fit_s", "episodes_per_s", "peak_mb", "device_peak_mb", "trainable_params"):
         return "float64"

@@ -2,29 +2,125 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, norm
+from scipy.stats import bootstrap, norm, permutation_test, ttest_rel
 
 from fewrec.metrics import statistics
-from fewrec.metrics.statistics import holm, percentile_interval, ratio, resampled_sums, two_sided_p
+from fewrec.metrics.statistics import (
+    bca_interval,
+    holm,
+    leave_one_out_sums,
+    percentile_interval,
+    ratio,
+    resampled_sums,
+    two_sided_p,
+)
 
 
-def test_the_interval_of_a_ratio_agrees_with_that_of_scipy():
-    rng = np.random.default_rng(0)
-    n = rng.integers(5, 20, 120).astype(float)
-    se = n * rng.gamma(2.0, 0.5, 120)
-    draws = resampled_sums(np.column_stack([se, n]), seed=1, replicates=6000)
-    ours = np.array(percentile_interval(np.sqrt(ratio(draws[:, :1], draws[:, 1:])))).ravel()
+def users_of(rng, users=120):
+    """Return each user's sums of squared errors of two rows and number of ratings, (users, 3), unequal and skewed."""
+    n = rng.integers(5, 40, users).astype(float)
+    taste = rng.gamma(0.7, 1.0, users)
+    return np.column_stack([n * taste * rng.gamma(5, 0.2, users), n * taste * rng.gamma(5, 0.22, users), n])
+
+
+def rmse(sums):
+    return np.sqrt(sums[..., :1] / sums[..., 2:])
+
+
+def rmse_difference(sums):
+    return np.sqrt(sums[..., :1] / sums[..., 2:]) - np.sqrt(sums[..., 1:2] / sums[..., 2:])
+
+
+def mean_error(sums):
+    return sums[..., :1] / sums[..., 2:]
+
+
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+@pytest.mark.parametrize("statistic", [rmse, rmse_difference, mean_error])
+def test_intervals_of_user_level_ratios_agree_with_those_of_scipy(statistic, method):
+    sums = users_of(np.random.default_rng(0))
+    draws = statistic(resampled_sums(sums, seed=1, replicates=20_000))
+    if method == "BCa":
+        ours = bca_interval(draws, statistic(sums.sum(axis=0)), statistic(leave_one_out_sums(sums)))
+    else:
+        ours = percentile_interval(draws)
     theirs = bootstrap(
-        (se, n),
-        lambda s, m, axis=-1: np.sqrt(s.sum(axis=axis) / m.sum(axis=axis)),
+        tuple(sums.T),
+        lambda *columns, axis=-1: statistic(np.stack([c.sum(axis=axis) for c in columns], axis=-1))[..., 0],
         paired=True,
         vectorized=True,
-        n_resamples=6000,
-        method="percentile",
+        n_resamples=20_000,
+        batch=2000,
+        method=method,
         rng=np.random.default_rng(2),
     ).confidence_interval
     width = theirs.high - theirs.low
-    np.testing.assert_allclose(ours, [theirs.low, theirs.high], rtol=0, atol=0.05 * width)
+    np.testing.assert_allclose(np.ravel(ours), [theirs.low, theirs.high], rtol=0, atol=0.03 * width)
+
+
+def test_bca_moves_the_interval_of_a_skewed_statistic_and_is_the_percentile_one_where_there_is_no_skew():
+    sums = users_of(np.random.default_rng(0))
+    draws = mean_error(resampled_sums(sums, replicates=5000))
+    percentile = np.ravel(percentile_interval(draws))
+    moved = (
+        np.ravel(bca_interval(draws, mean_error(sums.sum(axis=0)), mean_error(leave_one_out_sums(sums)))) - percentile
+    )
+    assert (moved > 0.03 * (percentile[1] - percentile[0])).all()  # errors have a long tail above
+    symmetric = np.linspace(-1, 1, 2001)[:, None]
+    even = np.array([[-1.0], [1.0], [-0.5], [0.5]])
+    np.testing.assert_allclose(
+        bca_interval(symmetric, np.zeros(1), even), percentile_interval(symmetric), rtol=0, atol=1e-12
+    )
+
+
+def test_bca_by_hand():
+    # a quarter of the draws lies below the point, so z0 = -0.6745; jackknife 0, 0, 3: a = sum d^3 / (6 (sum d^2)^1.5)
+    draws, jackknife = np.arange(1.0, 101.0)[:, None], np.array([[0.0], [0.0], [3.0]])
+    z0, a = norm.ppf(0.25), (1 + 1 - 8) / (6 * (1 + 1 + 4) ** 1.5)
+    expected = [norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in norm.ppf([0.025, 0.975])]
+    low, high = bca_interval(draws, np.array([25.5]), jackknife)
+    np.testing.assert_allclose([low[0], high[0]], np.quantile(draws, expected), rtol=0, atol=1e-9)
+
+
+def test_bca_of_a_difference_that_is_zero_in_every_sample_is_zero():
+    low, high = bca_interval(np.zeros((100, 1)), np.zeros(1), np.zeros((7, 1)))
+    assert (low[0], high[0]) == (0, 0)
+
+
+def test_bca_leaves_undefined_values_out_and_is_nan_without_a_bias_to_correct():
+    draws = np.column_stack([np.r_[np.nan, np.linspace(0, 1, 101)], np.full(102, np.nan), np.linspace(0, 1, 102)])
+    jackknife = np.column_stack([[np.nan, 0.4, 0.6], [np.nan] * 3, [0.4, 0.5, 0.6]])
+    low, high = bca_interval(draws, np.array([0.5, 0.5, 5.0]), jackknife)
+    assert (low[0], high[0]) == (pytest.approx(0.025), pytest.approx(0.975))
+    assert np.isnan(low[1:]).all() and np.isnan(high[1:]).all()
+
+
+def test_the_jackknife_of_sums_is_that_of_leaving_users_out_one_by_one():
+    sums = users_of(np.random.default_rng(1), users=9)
+    plain = [np.delete(sums, user, axis=0).sum(axis=0) for user in range(9)]
+    np.testing.assert_allclose(leave_one_out_sums(sums), plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.08, 0.15])
+def test_the_p_value_agrees_with_the_t_test_and_the_permutation_test_where_users_have_as_many_ratings(shift):
+    rng = np.random.default_rng(11)
+    one = rng.gamma(3.0, 0.3, 300)
+    other = one + shift * one.std() + rng.normal(scale=0.9 * one.std(), size=300)
+    p = two_sided_p(resampled_sums((one - other)[:, None], replicates=20_000))[0]
+    assert p == pytest.approx(ttest_rel(one, other).pvalue, abs=0.02)
+    permuted = permutation_test(
+        (one, other),
+        lambda x, y, axis=-1: x.mean(axis=axis) - y.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=10_000,
+        batch=1000,
+        rng=np.random.default_rng(12),
+    )
+    monte_carlo = 2 * np.sqrt(
+        p / 2 * (1 - p / 2) * (1 / 20_000 + 1 / 10_000)
+    )  # standard error of the two p's difference
+    assert p == pytest.approx(permuted.pvalue, abs=3 * monte_carlo + 0.003)
 
 
 def test_the_spread_of_a_resampled_mean_has_its_closed_form():

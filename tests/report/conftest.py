@@ -34,7 +34,7 @@ class RunWriter:
         (path / "manifest.json").write_text(json.dumps(manifest))
 
     def cell(self, learner, frame=None, *, seed=0, label="", status="ok", reason="", episodes=None, blocks=1,
-             timing=TIMING, protocol=None, config=None, **spec):  # fmt: skip
+             timing=TIMING, protocol=None, config=None, tuning=None, **spec):  # fmt: skip
         """Write one cell; ``frame`` holds its score rows. Returns its folder."""
         if episodes is None:
             episodes = int(frame["episode"].nunique()) if frame is not None else 4
@@ -50,13 +50,25 @@ class RunWriter:
             "reason": reason, "dataset_sha256": "a" * 64, "text_sha256": "b" * 64, "split_hash": f"5p1it{seed}",
             "eligible_users": 150, "excluded_users": 3, "trainable_params": 12,
         }  # fmt: skip
+        if tuning is not None:
+            record["tuning"] = tuning
         (folder / "cell.json").write_text(json.dumps(record))
+        without = ("config", "learner", "block", "episodes", "ndcg_at")
+        row = digest({name: value for name, value in spec.items() if name not in without})
+        (folder / "begun.json").write_text(json.dumps({"schema": 1, "code_hash": "c0de", "row": row}))
         if status == "ok":
             (folder / "timing.json").write_text(json.dumps(timing))
         if frame is not None:
             for number, part in enumerate(np.array_split(np.arange(len(frame)), blocks)):
                 frame.iloc[part].to_parquet(folder / f"block-{number:04d}.parquet", index=False)
         return folder
+
+
+def superseded(folder, code="c0de"):
+    """Move a cell aside as a run does when another configuration takes its place."""
+    target = folder.parent.parent / "superseded" / f"{folder.name}-{code}"
+    target.parent.mkdir(exist_ok=True)
+    return folder.rename(target)
 
 
 def drawn_scores(noise, *, seed=0, episodes=30, n_users=5, n_query=10, pool=150, offset=0.0):
@@ -76,6 +88,12 @@ def drawn_scores(noise, *, seed=0, episodes=30, n_users=5, n_query=10, pool=150,
 def new_run(tmp_path):
     """A function that starts an empty run folder of the given name."""
     return lambda name="run": RunWriter(tmp_path / name)
+
+
+@pytest.fixture
+def set_aside():
+    """The function ``superseded``."""
+    return superseded
 
 
 @pytest.fixture

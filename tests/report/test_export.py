@@ -16,9 +16,9 @@ def test_a_reference_gives_the_same_tables_as_its_run(small_run, tmp_path):
     export_reference(small_run.path, target)
     write_leaderboard(small_run.path)
     assert sorted(p.name for p in target.iterdir()) == [
-        "leaderboard.csv", "leaderboard.json", "leaderboard.md", "manifest.json", "scores.parquet",
+        "leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", "manifest.json", "scores.parquet",
     ]  # fmt: skip
-    for name in ("leaderboard.csv", "leaderboard.json", "leaderboard.md"):
+    for name in ("leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex"):
         assert (target / name).read_bytes() == (small_run.path / name).read_bytes()
     run, reference = load_results(small_run.path), load_results(target)
     pd.testing.assert_frame_equal(run.scores, reference.scores)
@@ -32,6 +32,17 @@ def test_exporting_again_gives_the_same_bytes(small_run, tmp_path):
     export_reference(small_run.path, second)
     export_reference(small_run.path, second)
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
+
+
+def test_a_reference_knows_what_was_tuned_and_what_was_replaced(new_run, scores_of, set_aside, tmp_path):
+    run = new_run()
+    set_aside(run.cell("mine", scores_of(1.0), config={"rate": 1}))
+    run.cell("mine", scores_of(0.9), config={"rate": 2}, tuning={"kind": "set"})
+    export_reference(run.path, tmp_path / "reference")
+    cells = load_results(tmp_path / "reference").cells
+    assert cells["tuning"].tolist() == [{"kind": "set"}] and cells["other_configurations"].tolist() == [1]
+    said = leaderboard(load_results(tmp_path / "reference"))["warning"][0]
+    assert "1 other configuration" in said and said == leaderboard(load_results(run.path))["warning"][0]
 
 
 def meta_fit(run, key, cell, curve, **fields):
@@ -82,7 +93,7 @@ def test_paths_of_the_machine_are_left_out(new_run, scores_of, tmp_path):
     manifest = json.loads((run.path / "manifest.json").read_text())
     (run.path / "manifest.json").write_text(json.dumps({**manifest, "command": "fewrec run x --out=/home/me/out"}))
     export_reference(run.path, tmp_path / "reference")
-    for name in ("manifest.json", "leaderboard.md", "leaderboard.json", "leaderboard.csv"):
+    for name in ("manifest.json", "leaderboard.md", "leaderboard.json", "leaderboard.csv", "leaderboard.tex"):
         assert "home" not in (tmp_path / "reference" / name).read_text()
     assert "'weights.safetensors' is broken" in (tmp_path / "reference" / "leaderboard.csv").read_text()
 

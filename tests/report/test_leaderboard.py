@@ -118,6 +118,94 @@ def test_the_best_row_is_tested_against_all_others_with_holms_correction(small_r
     assert frame.loc[["bias", "worse"], "p_best"].tolist() == pytest.approx([2 * 2 / 2001] * 2)
 
 
+def test_every_row_is_tested_against_bias_with_holms_correction(small_run):
+    frame = table(small_run)
+    frame = frame[(frame["k_shot"] == 5) & (frame["status"] == "ok")].set_index("label")
+    assert frame.loc[["better", "worse"], "p_bias"].tolist() == pytest.approx([2 * 2 / 2001] * 2)
+    assert np.isnan(frame.loc["bias", "p_bias"])
+
+
+def test_a_tie_is_a_row_whose_corrected_p_is_at_least_five_percent(new_run, scores_of):
+    run = new_run()
+    best = scores_of(0.9)
+    run.cell("bias", scores_of(1.0))
+    run.cell("mine", best)
+    better = np.arange(len(best)) % 2 == 0  # for every other user
+    run.cell("like-mine", best.assign(se=best["se"] + np.where(better, -0.45, 0.5)))
+    frame = table(run).set_index("label")
+    assert frame["tie"].to_dict() == {"mine": 0, "like-mine": 1, "bias": 0}
+    assert frame.loc["like-mine", "p_best"] >= 0.05 > frame.loc["bias", "p_best"]
+    assert frame.loc["like-mine", "diff_best_low"] < 0 < frame.loc["like-mine", "diff_best_high"]
+
+
+def test_after_the_correction_an_interval_without_zero_can_be_a_tie(new_run, scores_of):
+    run = new_run()
+    best = scores_of(0.9)
+    run.cell("mine", best)
+    noise = np.random.default_rng(1).normal(size=len(best))
+    for i in range(12):
+        shifted = noise - noise.mean() + 2.3 * noise.std() / np.sqrt(len(best))  # about p = .02 before the correction
+        run.cell(f"other-{i}", best.assign(se=best["se"] + 0.3 * shifted))
+    others = table(run).query("label != 'mine'")
+    assert (others["diff_best_low"] > 0).all() and (others["p_best"] >= 0.05).all() and (others["tie"] == 1).all()
+
+
+def test_rows_without_figures_are_neither_ties_nor_ranked(small_run):
+    failed = row(table(small_run), "broken")
+    assert failed[["tie", "p_best", "p_bias", "rank"]].isna().all() and failed["rank_group"] == ""
+
+
+def test_many_rows_get_samples_enough_to_be_told_apart_after_the_correction(new_run, scores_of):
+    run = new_run()
+    run.cell("mine", scores_of(0.2))
+    for i in range(60):
+        run.cell(f"other-{i}", scores_of(1 + i / 100))
+    others = table(run).query("label != 'mine'")
+    assert (others["p_best"] < 0.03).all() and (others["tie"] == 0).all()
+
+
+def test_ranks_and_groups_stand_in_the_table(small_run):
+    frame = table(small_run)
+    frame = frame[(frame["k_shot"] == 5) & (frame["status"] == "ok")].set_index("label")
+    assert frame["rank"].to_dict() == {"better": 1, "bias": 2, "worse": 3}  # the same errors, times .9, 1 and 1.2
+    assert frame["rank_group"].to_dict() == {"better": "a", "bias": "b", "worse": "c"}
+
+
+@pytest.mark.parametrize(
+    ("tuning", "said"),
+    [
+        (None, ""),
+        ({"kind": "default"}, "default"),
+        ({"kind": "set"}, "set"),
+        ({"kind": "tuned", "budget": 20, "trials": 20}, "tuned, 20 trials"),
+        ({"kind": "tuned", "budget": 20, "trials": 12}, "tuned, 12 of 20 trials"),
+    ],
+)
+def test_a_row_says_where_its_options_come_from(new_run, scores_of, tuning, said):
+    run = new_run()
+    for seed in (0, 1):
+        run.cell("mine", scores_of(1.0, seed=seed), seed=seed, tuning=tuning)
+    assert row(table(run), "mine")["tuning"] == said
+
+
+def test_bca_intervals_are_others_around_the_same_figures(small_run):
+    results = load_results(small_run.path)
+    percentile, bca = leaderboard(results), leaderboard(results, "bca")
+    assert (percentile.attrs["interval"], bca.attrs["interval"]) == ("percentile", "bca")
+    ends = [name for name in COLUMNS if name.endswith(("_low", "_high"))]
+    pd.testing.assert_frame_equal(bca.drop(columns=ends), percentile.drop(columns=ends))
+    scored = bca["status"] == "ok"
+    width = (percentile["rmse_high"] - percentile["rmse_low"])[scored]
+    moved = (bca["rmse_high"] - percentile["rmse_high"])[scored].abs()
+    assert (moved > 0).all() and (moved < 0.1 * width).all()
+    assert (bca.loc[bca["label"] == "bias", ["diff_bias_low", "diff_bias_high"]] == 0).all(axis=None)
+
+
+def test_another_kind_of_interval_is_refused(small_run):
+    with pytest.raises(ValueError, match="'normal' is none of percentile, bca"):
+        leaderboard(load_results(small_run.path), "normal")
+
+
 def test_without_bias_its_columns_are_empty(new_run, scores_of):
     run = new_run()
     run.cell("mine", scores_of(1.0))
@@ -212,63 +300,6 @@ def test_two_cells_that_claim_one_place_are_refused(new_run, scores_of):
     twin = run.cell("mine", scores_of(1.0), protocol={"support_items": None})
     with pytest.raises(DataError, match=f"{twin.name}.* are all 'mine' with seed 0"):
         table(run)
-
-
-def warning(new_run, learner_scores, scores_of, **others):
-    run = new_run()
-    run.cell("bias", scores_of(1.0))
-    for name, frame in others.items():
-        run.cell(name, frame)
-    run.cell("mine", learner_scores)
-    return row(table(run), "mine")["warning"]
-
-
-def test_constant_predictions_are_warned_of(new_run, scores_of):
-    constant = scores_of(1.0).assign(pred_mean=3.5, pred_min=3.5, pred_max=3.5)
-    assert "constant predictions" in warning(new_run, constant, scores_of)
-
-
-def test_one_constant_for_each_user_is_warned_of(new_run, scores_of):
-    frame = scores_of(1.0)
-    said = warning(new_run, frame.assign(pred_min=frame["pred_mean"], pred_max=frame["pred_mean"]), scores_of)
-    assert "one constant for each user" in said and "constant predictions" not in said
-
-
-def test_identical_rows_are_warned_of(new_run, scores_of):
-    frame = scores_of(0.8)
-    assert "identical to twin" in warning(new_run, frame, scores_of, twin=frame.assign(se=frame["se"] + 1e-12))
-
-
-def test_rows_that_agree_to_four_digits_are_not_called_identical(new_run, scores_of):
-    frame = scores_of(0.8)
-    other = frame.assign(pred_mean=frame["pred_mean"] + 1e-6)
-    assert "identical" not in warning(new_run, frame, scores_of, twin=other)
-
-
-def test_a_row_that_is_surely_worse_than_bias_is_warned_of(new_run, scores_of):
-    assert "worse than bias" in warning(new_run, scores_of(1.3), scores_of)
-    run = new_run("other")
-    run.cell("bias", scores_of(1.0))
-    run.cell("mine", scores_of(0.9))
-    assert "worse than bias" not in row(table(run), "mine")["warning"]
-
-
-def test_predictions_outside_the_scale_are_warned_of(new_run, scores_of):
-    assert "predictions outside 1..5 for 100% of the users" in warning(new_run, scores_of(1.0, offset=20.0), scores_of)
-
-
-def test_few_test_users_are_warned_of(new_run, scores_of):
-    frame = scores_of(1.0, pool=40, episodes=60)
-    run = new_run()
-    run.cell("mine", frame)
-    assert "only 40 test users" in row(table(run), "mine")["warning"]
-
-
-def test_a_sound_row_has_no_warning(new_run, scores_of):
-    run = new_run()
-    run.cell("bias", scores_of(1.0, episodes=60))
-    run.cell("mine", scores_of(0.9, episodes=60).assign(pred_min=1.5, pred_max=4.5))
-    assert row(table(run), "mine")["warning"] == ""
 
 
 def test_clicks_without_squared_errors_have_auc_and_skill_of_auc(new_run, scores_of):

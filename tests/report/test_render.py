@@ -14,7 +14,7 @@ from fewrec.report import terminal_table, write_leaderboard
 from fewrec.report.leaderboard import TRIVIAL
 from fewrec.report.numbers import csv_field, fixed, interval, markdown_text, rounded, short
 
-FILES = ("leaderboard.csv", "leaderboard.json", "leaderboard.md")
+FILES = ("leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex")
 
 
 def contents(folder):
@@ -50,8 +50,8 @@ def test_every_row_of_the_page_has_as_many_cells_as_its_head(new_run, scores_of)
     write_leaderboard(run.path)
     lines = (run.path / "leaderboard.md").read_text().splitlines()
     tables = [line.replace("\\|", "") for line in lines if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {14, 4}
-    assert sum(line.count("|") == 14 for line in tables) == 4
+    assert {line.count("|") for line in tables} == {15, 4}
+    assert sum(line.count("|") == 15 for line in tables) == 4
     assert "one \\| two three" in "\n".join(lines)
 
 
@@ -75,6 +75,56 @@ def test_a_tie_with_the_best_row_is_marked(new_run, scores_of):
     assert page.count(" ≈ |") == 1 and "| **bias *(trivial)*** |" in page
 
 
+def test_the_page_says_where_options_come_from_only_where_a_row_has_some_of_its_own(new_run, scores_of):
+    run = new_run()
+    run.cell("bias", scores_of(1.0), tuning={"kind": "default"})
+    write_leaderboard(run.path)
+    assert "| tuning |" not in (run.path / "leaderboard.md").read_text()
+    run.cell("mine", scores_of(0.9), tuning={"kind": "tuned", "budget": 20, "trials": 20, "seeds": [0]})
+    write_leaderboard(run.path)
+    head, _, mine, bias = (run.path / "leaderboard.md").read_text().splitlines()[6:10]
+    assert head.endswith("| parameters | tuning |") and mine.endswith("| tuned, 20 trials |") and bias.endswith("|  |")
+    assert {line.count("|") for line in (head, mine, bias)} == {16}
+
+
+def test_the_page_has_ranks_with_their_groups_and_the_critical_difference(small_run):
+    frame = write_leaderboard(small_run.path)
+    page = (small_run.path / "leaderboard.md").read_text()
+    assert f"| {frame['rank'][0]:.2f} {frame['rank_group'][0]} |" in page
+    users = int(frame["users"][0])
+    assert f"Ranks over {users} users: the critical difference is {2.343 * (12 / (6 * users)) ** 0.5:.2f}," in page
+
+
+def test_warnings_that_rows_share_are_said_once_a_table(new_run, scores_of):
+    run = new_run()
+    run.cell("bias", scores_of(1.0))
+    for name in ("one", "two"):
+        run.cell(name, scores_of(1.5, seed=0).assign(pred_min=1.5, pred_max=4.0), label=f"{name}|row")
+    write_leaderboard(run.path)
+    page = (run.path / "leaderboard.md").read_text()
+    assert "- **worse than bias**: one\\|row, two\\|row\n" in page
+
+
+def test_the_notes_name_the_kind_of_interval(small_run, tmp_path):
+    write_leaderboard(small_run.path, tmp_path / "bca", interval="bca")
+    write_leaderboard(small_run.path)
+    assert "95 % BCa\n" in (tmp_path / "bca" / "leaderboard.md").read_text()
+    assert "95 % percentile\n" in (small_run.path / "leaderboard.md").read_text()
+    assert "95\\,\\% BCa bootstrap" in (tmp_path / "bca" / "leaderboard.tex").read_text()
+    assert json.loads((tmp_path / "bca" / "leaderboard.json").read_text())["interval"] == "bca"
+
+
+def test_the_json_has_the_ranks_of_every_task(small_run):
+    frame = write_leaderboard(small_run.path)
+    ranks = json.loads((small_run.path / "leaderboard.json").read_text())["ranks"]
+    assert [(one["k_shot"], one["dataset"], one["state"]) for one in ranks] == [
+        (5, "toy", "user-cold"),
+        (10, "toy", "user-cold"),
+    ]
+    assert ranks[0]["labels"] == ["better", "bias", "worse"] and ranks[0]["users"] == frame["users"][0]
+    assert ranks[0]["groups"] == [[0, 0], [1, 1], [2, 2]] and ranks[0]["mean_rank"] == [1, 2, 3]
+
+
 def test_texts_in_the_csv_start_no_formula_and_keep_the_table(new_run, scores_of):
     run = new_run()
     run.cell("=1+1", scores_of(1.0), label='@a, "b"\nc')
@@ -84,12 +134,42 @@ def test_texts_in_the_csv_start_no_formula_and_keep_the_table(new_run, scores_of
     assert float(rows[0]["rmse"]) > 0
 
 
+def printed(frame, width):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(terminal_table(frame))
+    return console.file.getvalue()
+
+
 def test_the_terminal_shows_every_row(small_run):
-    console = Console(width=220, file=io.StringIO(), color_system=None)
-    console.print(terminal_table(write_leaderboard(small_run.path)))
-    text = console.file.getvalue()
-    for said in ("better", "worse than bias", "failed: ValueError: a | b second line", "K=10"):
+    text = printed(write_leaderboard(small_run.path), 220)
+    for said in ("better", "! worse than bias: worse", "broken: failed: ValueError: a | b second line",
+                 "needs-text: not applicable: toy has no item text", "K=10"):  # fmt: skip
         assert said in text
+    assert "No room for" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(new_run, scores_of, width):
+    run = new_run()
+    run.cell("bias", scores_of(1.0))
+    run.cell("a-learner-of-a-long-name", scores_of(0.9), label="a-learner-of-a-long-name[option=value, other=12345]")
+    frame = write_leaderboard(run.path)
+    text = printed(frame, width)
+    assert all(len(line) <= width for line in text.splitlines()) and "…" not in text
+    for row in frame.to_dict("records"):
+        difference = f"{row['diff_bias']:+.4f}" if row["label"] != "bias" else "0.0000"
+        assert f"{row['rmse']:.4f}" in text and difference in text
+    assert ("No room for" in text) == (width < 200)
+    assert ("MAE " in text.split("No room for")[0]) == (width == 200)
+    assert text.replace("\n", "").replace(" ", "").count("other=12345]") >= 1  # a label is folded, never cut
+
+
+def test_marks_and_texts_of_rows_are_printed_literally(new_run, scores_of):
+    run = new_run()
+    run.cell("bias", scores_of(1.0), label="[red]bias[/red]\x1b[31m")
+    run.cell("same", scores_of(1.0))
+    text = printed(write_leaderboard(run.path), 200)
+    assert "[red]bias[/red] [31m" in text and "\x1b" not in text and " ≈ " in text
 
 
 def test_a_run_without_finished_cells_has_an_empty_leaderboard(new_run):

@@ -8,6 +8,7 @@ import pytest
 
 from fewrec.errors import DataError
 from fewrec.report import load_results
+from fewrec.report.leaderboard import tasks
 
 
 def test_cells_and_scores_come_as_tidy_frames(small_run):
@@ -87,6 +88,48 @@ def test_predictions_beside_the_scores_are_not_read(new_run, scores_of):
     folder = new_run().cell("bias", scores_of(1.0))
     (folder / "predictions-0000.parquet").write_bytes(b"not parquet")
     assert len(load_results(folder.parent.parent).scores) == 150
+
+
+def test_cells_say_where_their_options_come_from(new_run, scores_of):
+    run = new_run()
+    run.cell("bias", scores_of(1.0))
+    run.cell("mine", scores_of(1.0), tuning={"kind": "tuned", "budget": 5, "trials": 5})
+    tuning = load_results(run.path).cells.set_index("label")["tuning"]
+    assert tuning["bias"] is None and tuning["mine"] == {"kind": "tuned", "budget": 5, "trials": 5}
+
+
+def others(run):
+    return load_results(run.path).cells.set_index("label")["other_configurations"].to_dict()
+
+
+def test_other_configurations_of_a_row_are_counted_among_what_was_replaced(new_run, scores_of, set_aside):
+    run = new_run()
+    run.cell("bias", scores_of(1.0))
+    for rate, code in ((1, "c0de"), (2, "c0de"), (2, "0ther")):  # the same configuration twice is one
+        folder = run.cell("mine", scores_of(1.0), config={"rate": rate})
+        set_aside(folder, code)
+    run.cell("mine", scores_of(1.0), config={"rate": 3})
+    assert others(run) == {"bias": 0, "mine": 2}
+
+
+def test_what_has_no_figures_or_stood_elsewhere_is_no_other_configuration(new_run, scores_of, set_aside):
+    run = new_run()
+    run.cell("mine", scores_of(1.0), config={"rate": 3})
+    set_aside(run.cell("mine", scores_of(1.0), config={"rate": 1}, k_shot=10))
+    set_aside(run.cell("mine", scores_of(1.0), config={"rate": 1}, seed=7))
+    set_aside(run.cell("another", scores_of(1.0), config={"rate": 1}, label="mine"))
+    set_aside(run.cell("mine", status="failed", reason="NaN", config={"rate": 4}))
+    set_aside(run.cell("mine", scores_of(1.0), config={"rate": 3}, episodes=7))  # other episodes, the same options
+    (set_aside(run.cell("mine", scores_of(1.0), config={"rate": 5})) / "cell.json").unlink()
+    (set_aside(run.cell("mine", scores_of(1.0), config={"rate": 6})) / "begun.json").write_text("{")
+    assert others(run) == {"mine": 0}
+
+
+def test_the_cells_of_a_task_are_found_by_its_tuple(small_run):
+    results = load_results(small_run.path)
+    found = {task: results.of_task(task) for task, _ in tasks(results.cells)}
+    assert [len(cells) for cells in found.values()] == [10, 6]
+    assert all((cells["k_shot"] == task[4]).all() for task, cells in found.items())
 
 
 def test_reading_results_needs_no_torch():
