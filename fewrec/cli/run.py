@@ -32,6 +32,20 @@ from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seed
     help="Change an option; the row's label says so.",
 )
 @click.option(
+    "--tuned",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Add the rows of a file that `fewrec tune` wrote, beside the suite's.",
+)
+@click.option(
+    "--track",
+    multiple=True,
+    callback=names,
+    metavar="BACKEND",
+    help="Follow the run in tensorboard, wandb (offline unless WANDB_MODE is set) or mlflow; writes into OUT/tracking.",
+)
+@click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with learners. It is run: trust it."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
@@ -41,14 +55,16 @@ from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seed
 @click.option("--dry-run", is_flag=True, help="Print the cells and an estimate of the time, and stop.")
 @click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache.")
 @own_data_options
-def command(suite: str, dry_run: bool, time_limit: float | None, **options: Any) -> None:
+def command(suite: str, dry_run: bool, time_limit: float | None, track: tuple[str, ...], **options: Any) -> None:
     """Run SUITE (a name or a TOML file) and print its leaderboard. Interrupted runs are resumed."""
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and options["datasets"]:
         raise click.UsageError("--data and --dataset exclude one another")
     dataset = open_own(**own)
     from fewrec.runner import api  # imports torch: after the cheap checks
+    from fewrec.tracking.base import open_trackers
 
+    open_trackers(track)  # a package that is missing is said before data are read
     plan = api.plan(suite, data=dataset, **options)
     if dry_run:
         _print_plan(plan)
@@ -60,7 +76,8 @@ def command(suite: str, dry_run: bool, time_limit: float | None, **options: Any)
 
     command = f"fewrec run {' '.join(_shown_arguments())}".strip()
     try:
-        results = api.execute(plan, reporter=reporter_for(Console(stderr=True)), time_limit=time_limit, command=command)
+        reporter = reporter_for(Console(stderr=True))
+        results = api.execute(plan, reporter=reporter, time_limit=time_limit, command=command, track=track)
     except KeyboardInterrupt:
         click.echo(f"interrupted; what is complete is in {plan.out}: run the same command again to go on", err=True)
         sys.exit(130)

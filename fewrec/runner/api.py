@@ -26,8 +26,9 @@ from fewrec.runner.estimate import Estimate, estimate
 from fewrec.runner.execute import CellRunner
 from fewrec.runner.progress import Reporter, reporter_for
 from fewrec.runner.store import RunFolder
-from fewrec.runner.suite import Shots, Suite, load_suite, override
+from fewrec.runner.suite import Shots, Suite, load_suite, load_tuned, override
 from fewrec.seeding import digest
+from fewrec.tracking.base import Tracker, Trackers, open_trackers
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def plan(
     seeds: Iterable[int] = (),
     episodes: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    tuned: Iterable[str | Path] = (),
     data: Dataset | str | Path | None = None,
     plugins: Iterable[str | Path] = (),
     device: str = "auto",
@@ -63,6 +65,8 @@ def plan(
     offline: bool = False,
 ) -> Plan:
     """Check everything that can be checked before any training, and return the plan.
+
+    ``tuned`` are files of ``fewrec tune``, whose rows are added beside the suite's.
 
     Raises ``SuiteError`` or ``DataError`` with one line that names the option or the file and the fix.
     """
@@ -74,7 +78,7 @@ def plan(
         datasets = [data.name]
     definition = override(
         definition, name, learners=learners, datasets=datasets, states=states, shots=shots, seeds=seeds,
-        episodes=episodes, settings=settings,
+        episodes=episodes, settings=settings, tuned=load_tuned(tuned),
     )  # fmt: skip
     cells = definition.cells()
     chosen = choose_device(device)
@@ -115,27 +119,43 @@ def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> d
 
 
 def execute(
-    plan: Plan, *, reporter: Reporter | None = None, time_limit: float | None = None, command: str = ""
+    plan: Plan,
+    *,
+    reporter: Reporter | None = None,
+    time_limit: float | None = None,
+    command: str = "",
+    track: Iterable[str | Tracker] = (),
 ) -> Results:
     """Run what is missing of a plan, write the tables, and return the results of its folder.
 
     Interrupting is safe at any moment: complete blocks and meta-fits stay, and the next call goes on from them.
+    ``track``: names of backends and objects of one's own (``fewrec.tracking.Tracker``) that follow the run.
     """
     reporter = reporter or Reporter()
+    trackers = Trackers(open_trackers(track), reporter.warn)
     if time_limit is not None and time_limit <= 0:
         raise SuiteError(f"--time-limit {time_limit:g}: give a number of seconds above 0")
     torch.set_num_threads(plan.threads)
     folder = RunFolder(plan.out)
-    folder.open(_manifest(plan, command))
+    manifest = _manifest(plan, command)
+    folder.open(manifest)
     try:
         folder.set_aside_replaced(plan.cells)
-        runner = CellRunner(folder, plan.datasets, plan.device, cache_folder() / "learners", reporter, time_limit)
+        runner = CellRunner(folder, plan.datasets, plan.device, cache_folder() / "learners", reporter, time_limit,
+                            plan.suite.tuning(), trackers)  # fmt: skip
         reporter.start(plan.cells, plan.estimate.seconds)
+        trackers.begin(manifest, plan.cells, plan.out / "tracking")
+        ended = "failed"
         try:
             for spec in plan.cells:
                 reporter.cell(spec)
                 reporter.finished(spec, runner.run(spec))
+            ended = "ok"
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            raise
         finally:
+            trackers.end(ended)
             reporter.stop()
         write_leaderboard(plan.out)
         return load_results(plan.out)
@@ -149,21 +169,28 @@ def run(
     progress: bool = True,
     reporter: Reporter | None = None,
     time_limit: float | None = None,
+    track: Iterable[str | Tracker] = (),
     **options: Any,
 ) -> Results:
     """Run a suite, by name or as the path of a TOML file, and return its results as tidy frames.
 
     Options are those of ``plan``: ``learners``, ``datasets``, ``states``, ``shots``, ``seeds``, ``episodes``,
-    ``settings``, ``data``, ``plugins``, ``device``, ``threads``, ``out``, ``offline``. A run that was interrupted is
-    resumed; complete cells are not run again. ``time_limit`` is in seconds a cell. ``progress`` shows cells done and
-    an ETA on standard error or in the notebook; ``reporter`` takes their place. ``result.leaderboard`` is the table,
-    ``result.cells`` one row a cell, ``result.scores`` one row an (episode, user).
+    ``settings``, ``tuned``, ``data``, ``plugins``, ``device``, ``threads``, ``out``, ``offline``. A run that was
+    interrupted is resumed; complete cells are not run again. ``time_limit`` is in seconds a cell. ``progress`` shows
+    cells done and an ETA on standard error or in the notebook; ``reporter`` takes their place. ``track`` takes names
+    (tensorboard, wandb, mlflow) and objects of one's own (``fewrec.tracking.Tracker``) that follow the run; they write
+    into OUT/tracking. ``result.leaderboard`` is the table, ``result.cells`` one row a cell, ``result.scores`` one row
+    an (episode, user).
 
     Raises ``FewrecError`` (one line, before any training) for input or options that can't be used.
     """
     if reporter is None and progress:
         reporter = reporter_for(Console(stderr=True))
-    return execute(plan(suite, **options), reporter=reporter, time_limit=time_limit, command=f"fewrec.run({suite!r})")
+    track = list(track)
+    open_trackers(track)  # a package that is missing is said before data are read
+    return execute(
+        plan(suite, **options), reporter=reporter, time_limit=time_limit, command=f"fewrec.run({suite!r})", track=track
+    )
 
 
 def _manifest(plan: Plan, command: str) -> dict[str, Any]:

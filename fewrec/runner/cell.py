@@ -10,13 +10,17 @@ import functools
 import hashlib
 import importlib.util
 import inspect
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 import fewrec
 from fewrec.episodes.protocol import Protocol
+from fewrec.errors import SuiteError
 from fewrec.learners.base import Learner
 from fewrec.seeding import digest
 
@@ -48,6 +52,29 @@ class CellSpec:
             "protocol": self.protocol.canonical(),
         }
 
+    @classmethod
+    def from_canonical(cls, values: dict[str, Any]) -> CellSpec:
+        """Return the cell whose ``canonical()`` is ``values``.
+
+        Raises ``SuiteError`` naming the field that is missing, unknown or refused: what this version can't write back
+        as it was read would be another cell with another hash.
+        """
+        named = _field_difference(values, cls.__dataclass_fields__)
+        if named:
+            raise SuiteError(f"its specification {named}: it was made by another version of fewrec")
+        try:
+            spec = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise SuiteError(f"its specification is refused: {where}: {problem['msg']}") from None
+        again = spec.canonical()
+        if again != values:
+            field = next(name for name in again if again[name] != values[name])
+            named = _field_difference(values[field], again[field]) if field == "protocol" else ""
+            raise SuiteError(f"its specification's {field} {named or 'is written otherwise by this version of fewrec'}")
+        return spec
+
     @functools.cached_property
     def spec_hash(self) -> str:
         return digest(self.canonical())
@@ -76,7 +103,17 @@ class CellSpec:
         return {name: getattr(self, name) for name in sorted(cls.meta_depends)}
 
 
-_DECIDES_EVERY_SCORE = ("data", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py")
+def _field_difference(values: Iterable[str], fields: Iterable[str]) -> str:
+    """Return "lacks 'x'" or "has 'x', which ..." for the first field in which a record and this version differ."""
+    lacking, unknown = sorted(set(fields) - set(values)), sorted(set(values) - set(fields))
+    if lacking:
+        return f"lacks '{lacking[0]}'"
+    return f"has '{unknown[0]}', which this version does not know" if unknown else ""
+
+
+_DECIDES_EVERY_SCORE = (
+    "data", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
+)  # fmt: skip
 """Intervals and tests (metrics/statistics.py) are computed from scores that are there; they decide none."""
 
 
@@ -84,8 +121,8 @@ _DECIDES_EVERY_SCORE = ("data", "episodes", "metrics/ranking.py", "metrics/ratin
 def code_hash(cls: type[Learner]) -> str:
     """Return the hash of the sources that decide a score of this learner.
 
-    These are fewrec's data, episodes and metrics of a user, the learner's module, and the modules of ``fewrec.learners`` that
-    it imports, directly or through one another.
+    These are fewrec's data, episodes and metrics of a user, the learner's module, and the modules of
+    ``fewrec.learners`` that it imports, directly or through one another.
     """
     root = Path(fewrec.__file__).parent
     files: dict[str, Path] = {}

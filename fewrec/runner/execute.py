@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,25 +15,32 @@ from fewrec.data.table import Dataset
 from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.episodes.split import Split, split_dataset
-from fewrec.episodes.support import Episodes
+from fewrec.episodes.support import Episodes, QueryBatch
 from fewrec.errors import FolderError, NotApplicable
-from fewrec.learners.base import Context, Learner
+from fewrec.learners.base import BatchPredictor, Context, Learner
 from fewrec.learners.registry import learner_class
 from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
 from fewrec.runner.progress import Reporter
-from fewrec.runner.records import LATENCY_EPISODES, Fitted, cell_timing, prediction_rows, score_rows
+from fewrec.runner.provenance import provenance
+from fewrec.runner.records import LATENCY_EPISODES, Fitted, cell_figures, cell_timing, prediction_rows, score_rows
 from fewrec.runner.store import RunFolder
 from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
 from fewrec.seeding import digest
+from fewrec.tracking.base import Trackers
 
 
 class CellRunner:
-    """Runs cells one after the other; neighbours that agree in what the meta-fit depends on share one."""
+    """Runs cells one after the other; neighbours that agree in what the meta-fit depends on share one.
+
+    ``tuning`` says by label where a row's options come from (see ``Suite.tuning``); ``trackers`` follow the run.
+    """
 
     def __init__(self, folder: RunFolder, datasets: Mapping[str, Dataset], device: torch.device, cache: Path,
-                 reporter: Reporter, limit: float | None = None) -> None:  # fmt: skip
+                 reporter: Reporter, limit: float | None = None, tuning: Mapping[str, dict[str, Any]] | None = None,
+                 trackers: Trackers | None = None) -> None:  # fmt: skip
         self.folder, self.datasets, self.device = folder, datasets, device
         self.cache, self.reporter, self.limit = cache, reporter, limit
+        self.tuning, self.trackers = dict(tuning or {}), trackers or Trackers()
         self._splits: dict[str, Split] = {}
         self._fitted: Fitted | None = None
         self._unusable: dict[str, tuple[str, str]] = {}  # meta-fits that failed: key -> (status, reason)
@@ -55,13 +63,18 @@ class CellRunner:
         """Run or resume one cell and write its record; return its status. A learner's failure becomes a status too."""
         cls = learner_class(spec.learner)
         code = code_hash(cls)
-        if self.folder.finished(spec, code):
+        tuning = self.tuning.get(spec.label) or provenance(cls, spec.config)
+        record = self.folder.finished(spec, code)
+        if record is not None:
+            self.folder.update_record(spec, record, tuning=tuning)
+            self._track_result(spec, "ok")
             return "ok"
         folder = self.folder.begin_cell(spec, code)
         status, reason, fitted = "ok", "", None
         try:
+            refuse_what_is_lacking(cls, spec, self.datasets[spec.dataset])
+            self.trackers.cell(spec)
             with time_limit(self.limit):
-                _refuse_what_is_lacking(cls, spec, self.datasets[spec.dataset])
                 fitted = self._fit(cls, spec, code)
                 self._score(spec, fitted, folder)
         except NotApplicable as error:
@@ -71,16 +84,22 @@ class CellRunner:
         except FolderError:
             raise  # not the learner's fault, and the next cell would meet it too
         except Exception as error:  # a learner may fail in any way; the others must go on
-            status, reason = "failed", _one_line(error)
+            status, reason = "failed", one_line(error)
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         if status in ("failed", "timeout") and fitted is None:
             self._unusable[digest([spec.meta_fields(cls), code])] = (status, reason)
-        self._write_record(spec, code, status, reason, fitted, folder)
+        self._write_record(spec, code, status, reason, fitted, folder, tuning)
+        self._track_result(spec, status)
         return status
 
+    def _track_result(self, spec: CellSpec, status: str) -> None:
+        if self.trackers:
+            self.trackers.result(spec, status, cell_figures(self.folder.cell(spec)) if status == "ok" else {})
+
     def _write_record(
-        self, spec: CellSpec, code: str, status: str, reason: str, fitted: Fitted | None, folder: Path
-    ) -> None:
+        self, spec: CellSpec, code: str, status: str, reason: str, fitted: Fitted | None, folder: Path,
+        tuning: dict[str, Any],
+    ) -> None:  # fmt: skip
         dataset, eligible = self.datasets[spec.dataset], self.sampler(spec).eligible(spec.n_query)
         if fitted is not None:
             self.folder.write_json(folder / "timing.json", cell_timing(folder, fitted))
@@ -91,6 +110,7 @@ class CellRunner:
             "eligible_users": len(eligible.users), "excluded_users": eligible.excluded,
             "loaded": fitted.learner.loaded() if fitted else {},
             "trainable_params": fitted.learner.trainable_parameters() if fitted else None,
+            "tuning": tuning,
         }  # fmt: skip
         self.folder.write_json(folder / "cell.json", record)
 
@@ -103,12 +123,17 @@ class CellRunner:
             raise CellTimeout if status == "timeout" else _MetaFitFailed(reason)
         instance = digest([key, spec.config])
         if self._fitted is not None and self._fitted.key == instance:
+            self._track_curve(spec, self._fitted.curve)
             return self._fitted
         self._fitted = None  # frees the memory of the one before
         split, dataset = self.split(spec), self.datasets[spec.dataset]
         curve: list[dict[str, float]] = []
-        ctx = Context(self.device, split.catalog, dataset.scale, self.cache, self.reporter.track,
-                      lambda step, scalars: curve.append({"step": step, **scalars}))  # fmt: skip
+
+        def record_step(step: int, scalars: Mapping[str, float]) -> None:
+            curve.append({"step": step, **scalars})
+            self.trackers.scalars(spec, step, scalars)
+
+        ctx = Context(self.device, split.catalog, dataset.scale, self.cache, self.reporter.track, record_step)
         learner = cls(cls.Config(**spec.config))
         fitted = Fitted(instance, learner, ctx, curve=curve)
         reset_peak_memory(self.device)
@@ -123,11 +148,14 @@ class CellRunner:
                 learner.load_state(tensors, record["values"], ctx)
                 fitted.prepare_s, fitted.meta_fit_s = record["prepare_s"], record["meta_fit_s"]
                 fitted.peak_mb, fitted.device_peak_mb = record["peak_mb"], record["device_peak_mb"]
+                fitted.curve = record["curve"]
+                self._track_curve(spec, fitted.curve)
             else:
                 self.reporter.phase("meta-fit")
+                tracked_s = self.trackers.seconds
                 with Stopwatch(self.device) as watch:
                     learner.meta_fit(MetaTrainSet(split, dataset.scale, spec.depends(cls)), ctx)
-                fitted.meta_fit_s = watch.seconds
+                fitted.meta_fit_s = watch.seconds - (self.trackers.seconds - tracked_s)
                 fitted.peak_mb, fitted.device_peak_mb = peak_memory_mb(self.device)
                 tensors, values = learner.state()
                 record = {
@@ -139,6 +167,11 @@ class CellRunner:
                 self.folder.write_state(key, tensors, record)
         self._fitted = fitted
         return fitted
+
+    def _track_curve(self, spec: CellSpec, curve: list[dict[str, float]]) -> None:
+        for point in curve if self.trackers else ():
+            scalars = dict(point)
+            self.trackers.scalars(spec, int(scalars.pop("step")), scalars)
 
     # scoring
 
@@ -193,26 +226,37 @@ class CellRunner:
         with Stopwatch(self.device) as adapting:
             predictor = fitted.learner.adapt_batch(support, fitted.ctx)
         with Stopwatch(self.device) as predicting, torch.no_grad():
-            prediction = predictor.predict(query.episode, query.user, query.item).detach().cpu().double()
-        if prediction.shape != query.item.shape:
-            raise ValueError(f"predict returned shape {tuple(prediction.shape)} for {len(query.item)} queries")
-        if not torch.isfinite(prediction).all():
-            raise ValueError(
-                f"{int((~torch.isfinite(prediction)).sum())} of {len(prediction)} predictions are NaN or infinite"
-            )
-        return prediction.numpy(), adapting.seconds, predicting.seconds
+            prediction = predict_query(predictor, query)
+        return checked(prediction, query), adapting.seconds, predicting.seconds
+
+
+def predict_query(predictor: BatchPredictor, query: QueryBatch) -> torch.Tensor:
+    """Return the predictions of a query as float64 on the CPU, whatever they are."""
+    return predictor.predict(query.episode, query.user, query.item).detach().cpu().double()
+
+
+def checked(prediction: torch.Tensor, query: QueryBatch) -> np.ndarray:
+    """Return predictions (n,) of a query of n; raises ``ValueError`` for another shape and for NaN or infinity."""
+    if prediction.shape != query.item.shape:
+        raise ValueError(f"predict returned shape {tuple(prediction.shape)} for {len(query.item)} queries")
+    if not torch.isfinite(prediction).all():
+        raise ValueError(
+            f"{int((~torch.isfinite(prediction)).sum())} of {len(prediction)} predictions are NaN or infinite"
+        )
+    return prediction.numpy()
 
 
 class _MetaFitFailed(Exception):
     """The meta-fit that this cell shares with an earlier one has failed there."""
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return an error as the one line that a record keeps."""
     text = " ".join(str(error).split())
     return text if isinstance(error, _MetaFitFailed) else f"{type(error).__name__}: {text}"[:300]
 
 
-def _refuse_what_is_lacking(cls: type[Learner], spec: CellSpec, dataset: Dataset) -> None:
+def refuse_what_is_lacking(cls: type[Learner], spec: CellSpec, dataset: Dataset) -> None:
     """Raise ``NotApplicable`` with the reason where the cell lacks what the learner needs."""
     lacking = {
         "k>0": (spec.k_shot == 0, "K = 0: it predicts nothing without support ratings"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -36,6 +37,10 @@ class Reporter:
     def finished(self, spec: CellSpec, status: str) -> None:
         """The current cell has ended with this status."""
 
+    def warn(self, text: str) -> None:
+        """Something that ends no run but that its user must know."""
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+
     def stop(self) -> None:
         """The run has ended."""
 
@@ -63,7 +68,8 @@ class _Ahead:
         )
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """Return a time as m:ss, from an hour on as h:mm:ss."""
     seconds = int(seconds + 0.5)
     return (
         f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
@@ -119,8 +125,11 @@ class LiveReporter(Reporter):
             self.console.print(f"{_name(spec)}: {status}", markup=False)
         self._show_eta()
 
+    def warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", markup=False, soft_wrap=True)
+
     def _show_eta(self) -> None:
-        self.bars.update(self.all, eta=f"ETA {_minutes(self.ahead.seconds())}")
+        self.bars.update(self.all, eta=f"ETA {minutes(self.ahead.seconds())}")
 
     def stop(self) -> None:
         self.bars.stop()
@@ -139,9 +148,12 @@ class LineReporter(Reporter):
         began = self.ahead.cell_begun
         self.ahead.cell_done()
         took = self.ahead.cell_begun - began
-        eta = _minutes(self.ahead.seconds())
+        eta = minutes(self.ahead.seconds())
         line = f"[{self.ahead.index}/{self.total}] {_name(spec)}: {status}, {took:.1f} s, ETA {eta}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def reporter_for(console: Console) -> Reporter:

@@ -52,6 +52,29 @@ def prediction_rows(episodes: Episodes, prediction: np.ndarray, first: int) -> p
     return pd.DataFrame({**columns, "prediction": prediction})
 
 
+def cell_figures(folder: Path) -> dict[str, float]:
+    """Return the figures of a complete cell from its files, those that are defined: what trackers are told.
+
+    ``rmse`` and ``mae`` over all query ratings, ``ndcg<k>`` and ``auc`` as means over users where they are defined,
+    latencies as medians in milliseconds an episode, and the other timings as they are.
+    """
+    scores = pd.concat([pd.read_parquet(file) for file in sorted(folder.glob("block-*.parquet"))])
+    timing = read_json(folder / "timing.json") or {}
+    ranking = [name for name in scores.columns if name == "auc" or name.startswith("ndcg")]
+    figures = {
+        "rmse": float(np.sqrt(scores["se"].sum() / scores["n"].sum())),
+        "mae": float(scores["ae"].sum() / scores["n"].sum()),
+        **{name: float(scores[name].mean()) for name in ranking},
+        **{name: float(np.median(timing[name])) for name in ("adapt_ms", "predict_ms") if timing.get(name)},
+        **{
+            name: timing[name]
+            for name in ("prepare_s", "meta_fit_s", "episodes_per_s", "peak_mb", "device_peak_mb")
+            if timing.get(name) is not None
+        },
+    }
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
+
+
 def cell_timing(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Gather a cell's timings from its blocks, whichever run they were made in."""
     blocks = [block for file in sorted(folder.glob("block-*.timing.json")) if (block := read_json(file))]

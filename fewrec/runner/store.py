@@ -125,6 +125,11 @@ class RunFolder:
         record = read_json(self.cell(spec) / "cell.json")
         return record if record and record["code_hash"] == code and record["status"] == "ok" else None
 
+    def update_record(self, spec: CellSpec, record: dict[str, Any], **entries: Any) -> None:
+        """Put entries that decide no score into the record of a complete cell, where they are not there yet."""
+        if any(name not in record or record[name] != value for name, value in entries.items()):
+            self.write_json(self.cell(spec) / "cell.json", {**record, **entries})
+
     # files
 
     def write_json(self, path: Path, value: Any) -> None:

@@ -7,29 +7,54 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fewrec.episodes.protocol import Protocol, State
 from fewrec.errors import SuiteError, nearest
 from fewrec.learners.registry import learner_class
 from fewrec.paths import data_folder
 from fewrec.runner.cell import CellSpec
+from fewrec.runner.provenance import Tuned, provenance
 
 Shots = int | Literal["rest"]
 
 
 class LearnerRow(BaseModel):
-    """One row of the table: a learner, what the table calls it, and the options that differ from the defaults."""
+    """One row of the table: a learner, what the table calls it, and the options that differ from the defaults.
+
+    ``tuned`` is there where ``fewrec tune`` wrote the row, and says how it came to these options.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learner: str
     label: str = ""
     config: dict[str, Any] = {}
+    tuned: Tuned | None = None
 
     @property
     def shown(self) -> str:
         return self.label or self.learner
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = dump(self)
+        return values if self.tuned is not None else {key: value for key, value in values.items() if key != "tuned"}
+
+
+class _TunedFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    learners: tuple[LearnerRow, ...] = Field(min_length=1)
 
 
 class Conditions(BaseModel):
@@ -106,7 +131,7 @@ class Suite(BaseModel):
 
         Raises ``SuiteError`` for an unknown learner or a configuration that it refuses.
         """
-        rows = [(row, _validated_config(row)) for row in self.learners]
+        rows = [(row, validated_config(row)) for row in self.learners]
         return [
             CellSpec(
                 dataset=dataset,
@@ -131,8 +156,15 @@ class Suite(BaseModel):
             for n_query in self.n_query
         ]
 
+    def tuning(self) -> dict[str, dict[str, Any]]:
+        """Return where each row's options come from, by label: what the records of its cells say under ``tuning``."""
+        return {
+            row.shown: provenance(learner_class(row.learner), validated_config(row), row.tuned) for row in self.learners
+        }
 
-def _validated_config(row: LearnerRow) -> dict[str, Any]:
+
+def validated_config(row: LearnerRow) -> dict[str, Any]:
+    """Return the whole configuration of a row as JSON values; raises ``SuiteError`` for what its learner refuses."""
     cls = learner_class(row.learner)
     try:
         return cls.Config(**row.config).model_dump(mode="json")
@@ -194,6 +226,34 @@ def load_suite(name_or_path: str) -> tuple[str, Suite]:
     return path.stem, parse_suite(text, path.name)
 
 
+def load_tuned(paths: Iterable[str | Path]) -> list[LearnerRow]:
+    """Return the rows of files that ``fewrec tune`` wrote; raises ``SuiteError`` naming the file and the fix."""
+    found: dict[str, tuple[LearnerRow, Path]] = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise SuiteError(f"--tuned {path}: no such file; write it with: fewrec tune SUITE --learner LEARNER")
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            rows = _TunedFile(**values).learners
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SuiteError(f"--tuned {path}: can't be read: {error}") from None
+        except ValidationError as error:
+            raise SuiteError(
+                f"--tuned {path}: {_first_problem(error, [*LearnerRow.model_fields, *Tuned.model_fields])}"
+            ) from None
+        for row in rows:
+            if row.tuned is None:
+                raise SuiteError(
+                    f"--tuned {path}: row '{row.shown}' has no table [learners.tuned]; put it into a suite"
+                )
+            if row.shown in found and found[row.shown][0] != row:
+                raise SuiteError(
+                    f"--tuned {path}: the label '{row.shown}' stands in {found[row.shown][1]} too; change one of them"
+                )
+            found[row.shown] = (row, path)
+    return [row for row, _ in found.values()]
+
+
 def override(
     suite: Suite,
     name: str,
@@ -205,10 +265,12 @@ def override(
     seeds: Iterable[int] = (),
     episodes: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    tuned: Iterable[LearnerRow] = (),
 ) -> Suite:
     """Return the suite with the given parts replaced.
 
-    ``learners`` keeps the suite's rows of that label or learner and adds other registered learners.
+    ``learners`` keeps the suite's rows of that label or learner and adds other registered learners. ``tuned`` rows come
+    behind those of the same learner.
     ``settings`` maps a label or learner to options; the rows concerned get a label that names what was set.
     """
     values = suite.model_dump()
@@ -228,6 +290,9 @@ def override(
             if not own:
                 learner_class(wanted)  # raises for an unknown name
             rows += own or [LearnerRow(learner=wanted)]
+    for row in tuned:
+        same = [place for place, other in enumerate(rows) if other.learner == row.learner]
+        rows.insert(same[-1] + 1 if same else len(rows), row)
     for target, options in (settings or {}).items():
         if not any(target in (row.shown, row.learner) for row in rows):
             raise SuiteError(

@@ -8,6 +8,7 @@ import pytest
 import fewrec
 from fewrec.errors import FolderError, SuiteError
 from fewrec.runner.progress import Reporter
+from fewrec.seeding import digest
 
 
 def cells_of(out):
@@ -177,3 +178,41 @@ def test_an_interrupt_leaves_what_is_complete_and_the_next_run_goes_on(tiny_suit
     fewrec.run(str(tiny_suite), data=tiny_data, out=out)
     assert score_bytes(out) == score_bytes(whole)
     assert (out / "leaderboard.csv").exists()
+
+
+def test_a_cells_record_says_where_its_options_come_from(tiny_suite, tiny_data, tmp_path):
+    rows = '["user-mean", {learner = "user-mean", label = "same", config = {shrinkage = 6}}, "bias"]'
+    tiny_suite.write_text(tiny_suite.read_text().replace('["global-mean", "user-mean", "bias"]', rows))
+    fewrec.run(str(tiny_suite), data=tiny_data, out=tmp_path / "out", seeds=[0], shots=[2],
+               settings={"bias": {"user_ridge": 2.0}}, progress=False)  # fmt: skip
+    kinds = {record["spec"]["label"]: record["tuning"] for record in cells_of(tmp_path / "out").values()}
+    assert kinds == {
+        "user-mean": {"kind": "default"}, "same": {"kind": "default"}, "bias[user_ridge=2.0]": {"kind": "set"},
+    }  # fmt: skip
+
+
+def test_a_finished_cell_found_with_another_provenance_is_updated_and_not_run_again(tiny_suite, tiny_data, tmp_path):
+    out, text = tmp_path / "out", tiny_suite.read_text()
+    row = '{learner = "bias", label = "b", config = {user_ridge = 2.0}%s}'
+
+    def run(tuned):
+        tiny_suite.write_text(text.replace('"bias"]', row % tuned + "]"))
+        count = Count()
+        options = {"learners": ["b"], "seeds": [0], "shots": [2], "data": tiny_data, "out": out, "reporter": count}
+        fewrec.run(str(tiny_suite), **options)
+        (folder, record) = next(iter(cells_of(out).items()))
+        return count.phases, folder, record
+
+    _, folder, record = run("")
+    files = {file: file.read_bytes() for file in folder.iterdir() if file.name != "cell.json"}
+    assert record["tuning"] == {"kind": "set"}
+    right, wrong = digest(record["spec"]["config"]), "0" * 16
+    table = ', tuned = {budget = 9, trials = 8, method = "tpe", seeds = [0, 1], dataset = "tiny", suite = "t", '
+    table += 'study = "abc", validation_rmse = 0.5, config_hash = "%s"}'
+    phases, folder, found = run(table % right)
+    assert phases == [] and found == {**record, "tuning": {
+        "kind": "tuned", "budget": 9, "trials": 8, "method": "tpe", "seeds": [0, 1], "dataset": "tiny", "suite": "t",
+        "states": [], "shots": [], "study": "abc", "validation_rmse": 0.5}}  # fmt: skip
+    phases, folder, found = run(table % wrong)  # an option was changed after tuning
+    assert phases == [] and found == record
+    assert {file: file.read_bytes() for file in files} == files

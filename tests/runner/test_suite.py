@@ -3,7 +3,8 @@
 import pytest
 
 from fewrec.errors import SuiteError
-from fewrec.runner.suite import list_suites, load_suite, override, parse_suite
+from fewrec.runner.suite import list_suites, load_suite, load_tuned, override, parse_suite
+from fewrec.seeding import digest
 from tests.runner.conftest import TINY
 
 
@@ -82,3 +83,89 @@ def test_overrides_replace_data_sets_shots_and_seeds():
     assert (suite.shots, suite.seeds, suite.datasets, suite.episodes) == ((1, "rest"), (7,), ("other",), 3)
     with pytest.raises(SuiteError, match="shots: -3 is below 0"):
         override(suite, "t", shots=[-3])
+
+
+TUNED = """
+[[learners]]
+learner = "bias"
+label = "bias (tuned)"
+[learners.config]
+item_ridge = 5.0
+meta_user_ridge = 10.0
+user_ridge = 2.5
+[learners.tuned]
+budget = 20
+trials = 19
+method = "tpe"
+seeds = [0, 1]
+dataset = "tiny"
+suite = "t"
+study = "abc"
+config_hash = "HASH"
+validation_rmse = 0.9
+default_rmse = 1.0
+""".replace("HASH", digest({"item_ridge": 5.0, "meta_user_ridge": 10.0, "user_ridge": 2.5}))
+
+
+def tuned_file(tmp_path, text=TUNED, name="bias.toml"):
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def test_tuned_rows_stand_behind_those_of_their_learner(tmp_path):
+    rows = load_tuned([tuned_file(tmp_path)])
+    suite = override(parse_suite(TINY, "t"), "t", learners=["bias", "user-mean"], tuned=rows)
+    assert [row.shown for row in suite.learners] == ["bias", "bias (tuned)", "user-mean"]
+    assert suite.tuning()["bias"] == {"kind": "default"}
+    told = suite.tuning()["bias (tuned)"]
+    assert (told["kind"], told["budget"], told["trials"], told["seeds"]) == ("tuned", 20, 19, [0, 1])
+    alone = override(parse_suite(TINY, "t"), "t", learners=["user-mean"], tuned=rows)
+    assert [row.shown for row in alone.learners] == ["user-mean", "bias (tuned)"]
+
+
+def test_a_tuned_row_can_be_written_into_a_suite_and_its_specification_does_not_know_of_it():
+    suite = TINY.replace('learners = ["global-mean", "user-mean", "bias"]', "") + TUNED
+    cells = parse_suite(suite, "t").cells()
+    by_hand = parse_suite(suite[: suite.index("[learners.tuned]")], "t").cells()
+    assert [cell.spec_hash for cell in cells] == [cell.spec_hash for cell in by_hand]
+    assert parse_suite(suite, "t").tuning()["bias (tuned)"]["kind"] == "tuned"
+
+
+def test_an_option_changed_after_tuning_makes_the_row_one_that_is_set_by_hand(tmp_path):
+    edited = load_tuned([tuned_file(tmp_path, TUNED.replace("user_ridge = 2.5", "user_ridge = 2.6"))])
+    assert override(parse_suite(TINY, "t"), "t", tuned=edited).tuning()["bias (tuned)"] == {"kind": "set"}
+    rows = load_tuned([tuned_file(tmp_path)])
+    suite = override(parse_suite(TINY, "t"), "t", learners=["user-mean"], tuned=rows,
+                     settings={"bias (tuned)": {"user_ridge": 3.0}})  # fmt: skip
+    assert suite.tuning()["bias (tuned)[user_ridge=3.0]"] == {"kind": "set"}
+
+
+def test_a_suite_without_tuned_rows_is_dumped_as_before():
+    assert parse_suite(TINY, "t").model_dump()["learners"][0] == {"learner": "global-mean", "label": "", "config": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("budget = 20", "budgte = 20"), "bias.toml: unknown key 'learners.0.tuned.budgte'; did you mean 'budget'"),
+        (("budget = 20", "budget = 0"), "bias.toml: learners.0.tuned.budget: .*greater than or equal to 1"),
+        (("[learners.tuned]", "[learners.made]"), "unknown key 'learners.0.made'"),
+        ((TUNED[TUNED.index("[learners.tuned]") :], ""), r"row 'bias \(tuned\)' has no table \[learners.tuned\]"),
+        (("[[learners]]", "[[learners"), "bias.toml: can't be read"),
+        ((TUNED, "title = 'x'"), "bias.toml: "),
+    ],
+)
+def test_a_wrong_file_of_tuned_rows_is_refused_in_one_line(change, message, tmp_path):
+    with pytest.raises(SuiteError, match=message) as caught:
+        load_tuned([tuned_file(tmp_path, TUNED.replace(*change))])
+    assert "\n" not in str(caught.value)
+
+
+def test_two_files_with_one_label_are_refused_and_the_same_row_twice_is_one(tmp_path):
+    first = tuned_file(tmp_path)
+    other = tuned_file(tmp_path, TUNED.replace("user_ridge = 2.5", "user_ridge = 3.5"), "other.toml")
+    with pytest.raises(SuiteError, match=r"the label 'bias \(tuned\)' stands in .*bias.toml too"):
+        load_tuned([first, other])
+    assert len(load_tuned([first, tuned_file(tmp_path, name="copy.toml")])) == 1
+    with pytest.raises(SuiteError, match="none.toml: no such file; write it with: fewrec tune"):
+        load_tuned([tmp_path / "none.toml"])

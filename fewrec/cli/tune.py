@@ -1,0 +1,106 @@
+"""``fewrec tune``: a learner's options, chosen on meta-validation with a budget of trials."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seeds, settings, shots
+
+
+@click.command()
+@click.argument("suite", default="quick")
+@click.option("--learner", "learners", multiple=True, callback=names, required=True,
+              help="The row or learner to tune; several are tuned one after the other.")  # fmt: skip
+@click.option("--budget", type=click.IntRange(min=1), default=30, show_default=True, help="Trials a learner, in all.")
+@click.option("--dataset", "datasets", multiple=True, callback=names, help="Instead of the suite's data sets.")
+@click.option("--state", "states", multiple=True, callback=names, help="Instead of the suite's states.")
+@click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'.")
+@click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds.")
+@click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's number of episodes a cell.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=settings,
+    metavar="LEARNER.OPTION=VALUE",
+    help="Give an option a value; it is not searched then.",
+)
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with learners. It is run: trust it."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--threads", type=int, help="Processor threads (default: all that this process may use).")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="A trial that runs longer counts as failed.")
+@click.option("--out", type=click.Path(), help="Where trials and results go (default: results/tune/SUITE).")
+@click.option("--space", is_flag=True, help="Print what is searched and what is not, and stop.")
+@click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache.")
+@own_data_options
+def command(suite: str, learners: tuple[str, ...], budget: int, space: bool, **options: Any) -> None:
+    """Choose options of a learner of SUITE (a name or a TOML file) on meta-validation; meta-test is out of reach.
+
+    Every learner gets the same number of trials, the same method (Optuna's TPE) and the same rule of what is searched;
+    the first trial is the configuration that the suite has. The result is a row: fewrec run SUITE --tuned FILE.
+    Interrupted searches go on, and a larger budget adds trials.
+    """
+    own = {key: options.pop(key) for key in OWN_DATA}
+    if own["data"] is not None and options["datasets"]:
+        raise click.UsageError("--data and --dataset exclude one another")
+    dataset = open_own(**own)
+    from fewrec.tuning import api
+
+    planned = {k: options[k] for k in ("datasets", "states", "shots", "seeds", "episodes", "plugins", "out")}
+    given = options.pop("settings")
+    if space:
+        for learner in learners:
+            _print_space(api.plan_tuning(suite, learner, settings=_of(given, learners, learner), **planned))
+        return
+    for learner in learners:
+        try:
+            result = api.tune(
+                suite, learner, budget=budget, data=dataset, settings=_of(given, learners, learner), **options
+            )
+        except KeyboardInterrupt:
+            click.echo("interrupted; the trials that ended are kept: run the same command again to go on", err=True)
+            sys.exit(130)
+        _print_result(result, suite)
+
+
+def _of(given: dict[str, dict[str, Any]], learners: tuple[str, ...], learner: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of one of several learners; what belongs to none of them is left in, to be refused."""
+    return {target: options for target, options in given.items() if target == learner or target not in learners}
+
+
+def _print_space(plan: Any) -> None:
+    width = max(map(len, plan.start), default=0)
+    click.echo(f"{plan.row.shown}: {len(plan.space.searched)} of {len(plan.start)} options are searched")
+    for name, one in plan.space.searched.items():
+        click.echo(f"  {name:{width}}  {one.describe()}; the search starts at {_shown(plan.start[name])}")
+    for name, reason in plan.space.left_out.items():
+        click.echo(f"  {name:{width}}  stays {_shown(plan.start[name])}: {reason}")
+
+
+def _print_result(result: Any, suite: str) -> None:
+    tuned = result.row.tuned
+    for reason in dict.fromkeys(result.left_out.values()):
+        cells = [cell for cell, why in result.left_out.items() if why == reason]
+        click.echo(f"left out, {cells[0]}" + (f" and {len(cells) - 1} more" if cells[1:] else "") + f": {reason}")
+    failed = tuned.budget - tuned.trials
+    click.echo(
+        f"{result.row.label}: RMSE on meta-validation {tuned.validation_rmse:.4f}, "
+        f"trial {result.best.number + 1} of {tuned.budget}" + (f" ({failed} failed)" if failed else "")
+    )
+    start = "failed" if tuned.default_rmse is None else f"{tuned.default_rmse:.4f}"
+    click.echo(f"before tuning: {start}" + ("" if result.changed else "; no trial was better"))
+    for name, (was, now) in result.changed.items():
+        share = f"  (importance {result.importance[name]:.0%})" if name in result.importance else ""
+        click.echo(f"  {name}: {_shown(was)} -> {_shown(now)}{share}")
+    click.echo(f"use it: fewrec run {suite} --tuned {result.path}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return f"{value:g}" if isinstance(value, float) else str(value)
