@@ -4,19 +4,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_results", "run"]
+__all__ = ["__version__", "compare", "load_learner", "load_results", "recommend", "run", "tune"]
 
 if TYPE_CHECKING:
+    from fewrec.recommender.api import recommend
+    from fewrec.recommender.trained import open_learner as load_learner
+    from fewrec.report.compare import compare
     from fewrec.report.results import load_results
     from fewrec.runner.api import run
+    from fewrec.tuning.api import tune
 
-_WHERE = {"run": "fewrec.runner.api", "load_results": "fewrec.report.results"}
+_WHERE = {
+    "compare": "fewrec.report.compare:compare",
+    "load_learner": "fewrec.recommender.trained:open_learner",
+    "load_results": "fewrec.report.results:load_results",
+    "recommend": "fewrec.recommender.api:recommend",
+    "run": "fewrec.runner.api:run",
+    "tune": "fewrec.tuning.api:tune",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'fewrec' has no attribute '{name}'")
-    value = getattr(import_module(_WHERE[name]), name)
+    module, _, attribute = _WHERE[name].partition(":")
+    value = getattr(import_module(module), attribute)
     globals()[name] = value
     return value
 

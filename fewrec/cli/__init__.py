@@ -10,8 +10,15 @@ from fewrec.cli.group import Commands
 _COMMANDS = {
     "run": "Run a suite and print its leaderboard; interrupted runs are resumed.",
     "report": "Rebuild the tables, plots and the HTML page of a results folder from its cells alone.",
+    "show": "Print the leaderboard of a results folder.",
+    "compare": "Compare two results folders row by row: paired differences, and what can't be compared.",
+    "verify": "Run cells of a results folder again and compare their scores.",
+    "tune": "Choose a learner's options on meta-validation, with a budget of trials.",
     "export": "Copy a run's tables, manifest and scores into a folder that can be committed.",
     "list": "List learners or suites.",
+    "new-learner": "Write a commented template of a learner, ready to run.",
+    "check": "Check a learner against the contract, and explain what it breaks.",
+    "recommend": "Recommend items to a user of whom a few ratings are known.",
     "data": "List, describe and fetch data sets.",
 }
 

@@ -1,0 +1,96 @@
+"""``fewrec.recommend``: from a few ratings to the best unseen items; the command line calls the same functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewrec.data.load import open_dataset
+from fewrec.data.table import Dataset
+from fewrec.errors import SuiteError
+from fewrec.learners.registry import add_plugin_file, learner_class
+from fewrec.recommender.advice import AdaptedUser, Recommendations, refuse_without_ratings
+from fewrec.recommender.ratings import UserRatings, read_ratings
+from fewrec.recommender.titles import TitleIndex
+from fewrec.recommender.trained import Say, Track, TrainedLearner, open_learner, train_or_load
+
+Ratings = str | Path | Mapping[Any, float]
+
+
+def recommend(
+    ratings: Ratings | None = None,
+    *,
+    dataset: Dataset | str | Path | None = None,
+    learner: str | None = None,
+    model: str | Path | TrainedLearner | None = None,
+    update: Iterable[Ratings] = (),
+    top: int = 10,
+    explain: int = 3,
+    genre: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    save: str | Path | None = None,
+    plugins: Iterable[str | Path] = (),
+    device: str = "auto",
+    threads: int | None = None,
+    offline: bool = False,
+    track: Track | None = None,
+    say: Say | None = None,
+) -> Recommendations:
+    """Return the best items that a user has not rated, from the few ratings that are known of that user.
+
+    ``ratings`` is a file of ``item,rating`` or a mapping from item id or title to rating; None for a user of whom
+    nothing is known. ``learner`` (default ``gp``, with the options ``settings``) is trained on all of ``dataset`` (a
+    name, a file of ratings or a ``Dataset``), once: after that it comes from the cache folder. ``model`` is a saved
+    learner to use instead: a folder, or what ``fewrec.load_learner`` returned. ``save`` is a folder to save it into.
+    ``update``: more ratings, added one after the other without training. ``explain``: how many of the user's ratings
+    to name for each item. ``track`` shows the steps of training, ``say`` gets lines on what is done.
+
+    Raises ``FewrecError`` (one line, before any training) for ratings, titles or options that can't be used.
+    """
+    if top < 1 or explain < 0:
+        raise SuiteError(f"top = {top} and explain = {explain}: at least one item, and no less than no explanation")
+    if threads is not None and threads < 1:
+        raise SuiteError(f"--threads {threads}: at least one thread is needed")
+    if offline:
+        os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of this call
+    for plugin in plugins:
+        add_plugin_file(Path(plugin))
+    chosen: TrainedLearner | None = None
+    if isinstance(model, TrainedLearner):
+        chosen = model
+    elif model is not None:
+        chosen = open_learner(
+            model, dataset=dataset, learner=learner, settings=settings, device=device, offline=offline
+        )
+    data = chosen.dataset if chosen is not None else _dataset(dataset, offline)
+    titles = TitleIndex(data)
+    titles.of_genre(genre)
+    known = UserRatings.none() if ratings is None else read_ratings(ratings, titles, data.scale)
+    more = [read_ratings(source, titles, data.scale) for source in update]
+    if more and not len(known):
+        known, more = more[0], more[1:]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if chosen is None:
+        name = learner or "gp"
+        refuse_without_ratings(learner_class(name), len(known))
+        chosen = train_or_load(
+            name, data, settings=settings, seed=seed, device=device, k_shot=len(known), track=track, say=say
+        )
+    if save is not None:
+        chosen.save(save)
+    user = AdaptedUser.of(chosen, titles, known, seed)
+    for addition in more:
+        user = user.update(addition)
+    return user.recommend(top, explain=explain, genre=genre)
+
+
+def _dataset(dataset: Dataset | str | Path | None, offline: bool) -> Dataset:
+    if dataset is None:
+        raise SuiteError("no data set to recommend from: give --dataset NAME, --data FILE or --model FOLDER")
+    return dataset if isinstance(dataset, Dataset) else open_dataset(dataset, offline=offline)
