@@ -156,7 +156,8 @@ def _assign(
 ) -> np.ndarray:
     """Return (n,) int8: 0, 1 or 2 for meta-train, -validation, -test; -1 for codes that have no rating."""
     what = stream.rsplit("/", 1)[1]
-    train, validation = round(shares[0] * len(codes)), round(shares[1] * len(codes))
+    train = round(shares[0] * len(codes))
+    validation = round(shares[1] * len(codes)) if shares[2] else len(codes) - train  # rounding leaves nobody for no test
     sizes = (train, validation, len(codes) - train - validation)
     if any(share > 0 and size < 1 for share, size in zip(shares, sizes, strict=True)):
         raise SuiteError(

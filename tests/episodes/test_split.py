@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewrec.data.synthetic import make_synthetic
 from fewrec.episodes.protocol import STATES, Protocol
 from fewrec.episodes.split import split_dataset
 from fewrec.errors import SuiteError
@@ -103,3 +104,11 @@ def test_time_order_without_timestamps_is_refused():
 def test_too_few_users_for_three_meta_sets_are_refused():
     with pytest.raises(SuiteError, match="3 users: too few"):
         split_dataset(random_dataset(3, 20, 1.0, seed=0), Protocol(state="user-cold", k_max=1), 0)
+
+
+@pytest.mark.parametrize("n_users", [15, 25, 35, 45])
+def test_without_a_meta_test_share_every_user_is_in_meta_train_or_validation(n_users):
+    data = make_synthetic(n_users=n_users, n_items=20, ratings_per_user=10)
+    split = split_dataset(data, Protocol(state="user-cold", k_max=1, user_shares=(0.9, 0.1, 0.0)), 0)
+    validation, test = (split.pools[name].users for name in ("validation", "test"))
+    assert len(test) == 0 and len(split.meta_users) + len(validation) == n_users
