@@ -1,6 +1,6 @@
 # make bench: from a fresh clone to a leaderboard. make test: the test suite. Both make .venv first and reuse it.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test perf perf-items lint clean
+.PHONY: help setup bench test perf perf-items docs lint clean
 
 READY := .venv/.fewrec-ready
 # -P: the folder datasets/ is no package to import
@@ -29,6 +29,10 @@ perf: $(READY)  ## measure fewrec beside its peers; writes results/perf/perf.csv
 
 perf-items: $(READY)  ## measure time against the number of items; writes results/perf/items.csv, .png and .svg
 	$(PYTHON_IN_VENV) benchmarks/perf/items.py $(ARGS)
+
+docs: $(READY)  ## build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 lint: $(READY)  ## ruff and mypy
 	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ruff mypy

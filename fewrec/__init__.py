@@ -4,18 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "load_learner", "load_results", "recommend", "run", "tune"]
+__all__ = ["Tracker", "__version__", "compare", "load_learner", "load_results", "recommend", "run", "tune"]
 
 if TYPE_CHECKING:
     from fewrec.recommender.api import recommend
     from fewrec.recommender.trained import open_learner as load_learner
-    from fewrec.report.compare import compare
+    from fewrec.report.comparison.compare import compare
     from fewrec.report.results import load_results
     from fewrec.runner.api import run
+    from fewrec.tracking import Tracker
     from fewrec.tuning.api import tune
 
 _WHERE = {
-    "compare": "fewrec.report.compare:compare",
+    "Tracker": "fewrec.tracking:Tracker",
+    "compare": "fewrec.report.comparison.compare:compare",
     "load_learner": "fewrec.recommender.trained:open_learner",
     "load_results": "fewrec.report.results:load_results",
     "recommend": "fewrec.recommender.api:recommend",

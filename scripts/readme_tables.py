@@ -42,6 +42,29 @@ def quick_table(state: str) -> str:
     return "\n".join(lines)
 
 
+def both_states_table() -> str:
+    """Return the table of results/reference/quick for the first screen: both states beside each other."""
+    table = pd.read_csv(ROOT / "results/reference/quick/leaderboard.csv")
+    rows = {(row["label"], row["state"]): row for row in table.to_dict("records")}
+    lines = [
+        "| learner | new users: RMSE | − bias [95 %] | unseen items too: RMSE | − bias [95 %] "
+        "| meta-fit s | ms an episode |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for label in table[table["state"] == "user-cold"]["label"]:
+        own = [rows[label, state] for state in ("user-cold", "both-cold")]
+        cells = [f"*{label}*" if own[0]["learner"] in TRIVIAL else label]
+        for row in own:
+            if row["status"] == "ok":
+                difference = (row[f"diff_bias{end}"] for end in ("", "_low", "_high"))
+                cells += [fixed(row["rmse"], 4), interval(*difference, sign=True)]
+            else:
+                cells += [row["status"], ""]
+        cells += [short(own[0]["meta_fit_s"]), short(own[0]["adapt_ms_p50"] + own[0]["predict_ms"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def perf_table() -> str:
     """Return the table of results/reference/perf.csv: fewrec beside its peers, medians of one run."""
     table = pd.read_csv(ROOT / "results/reference/perf.csv")
@@ -136,13 +159,28 @@ def l2l_table() -> str:
     return "\n".join(lines)
 
 
+def coverage_table() -> str:
+    """Return, from results/reference/coverage.csv, how often 95 % intervals hold the truth, by number of test users."""
+    table = pd.read_csv(ROOT / "results/reference/coverage.csv")
+    wide = table.pivot_table(index=["statistic", "method"], columns="users", values="coverage", sort=False)
+    lines = [
+        f"| statistic | method | {' | '.join(f'{users} users' for users in wide)} |",
+        "| --- | --- |" + " ---: |" * wide.shape[1],
+    ]
+    for (statistic, method), row in wide.iterrows():
+        lines.append(f"| {statistic} | {method} | {' | '.join(f'{100 * share:.1f} %' for share in row)} |")
+    return "\n".join(lines)
+
+
 PAGES = {
-    "README.md": {
+    "README.md": {"quick": both_states_table},
+    "docs/tables.md": {
+        "states": states_table,
         "user-cold": lambda: quick_table("user-cold"),
         "both-cold": lambda: quick_table("both-cold"),
-        "states": states_table,
-        "perf": perf_table,
     },
+    "docs/metrics.md": {"coverage": coverage_table},
+    "docs/speed.md": {"perf": perf_table},
     "docs/learners.md": {"shots": shots_table, "curves": curves_table, "l2l": l2l_table},
 }
 

@@ -19,8 +19,8 @@ def command(a: str, b: str, form: str) -> None:
     Shows paired differences B - A with 95 % intervals over users, what differs in environment, code, data and options,
     and what can't be compared, with the reason.
     """
-    from fewrec.report.compare import compare
-    from fewrec.report.compare_text import TerminalComparison, csv_text, json_value, markdown
+    from fewrec.report.comparison.compare import compare
+    from fewrec.report.comparison.text import TerminalComparison, csv_text, json_value, markdown
     from fewrec.report.files import json_bytes
 
     found = compare(a, b)

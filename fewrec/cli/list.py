@@ -95,7 +95,7 @@ def _print_details(info: LearnerInfo) -> None:
     facts = {
         "from": info.origin, "needs": ", ".join(sorted(cls.needs)), "paper": cls.paper,
         "predicts": "each user from that user's support alone" if cls.task == "user" else "the episode's users jointly",
-        "class": f"{cls.__module__}:{cls.__name__}",
+        "class": "" if info.origin.startswith("plugin ") else f"{cls.__module__}:{cls.__name__}",
     }  # fmt: skip
     for name, value in facts.items():
         if value:

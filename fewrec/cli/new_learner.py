@@ -35,7 +35,6 @@ def command(path: str, name: str | None, kind: str) -> None:
         raise SuiteError(f"{path}: there is no folder {file.parent}")
     name = name or name_from(file)
     write_whole(file, filled_template(kind, name, file.name).encode())
-    baseline = "user-mean" if kind == "simple" else "bias"
     click.echo(f"wrote {path}: learner '{name}', class {class_name(name)}")
     click.echo(f"next: fewrec check {path}")
-    click.echo(f"      fewrec run smoke --plugin {path} --learner {name},{baseline}")
+    click.echo(f"      fewrec run smoke --plugin {path} --learner {name},bias")

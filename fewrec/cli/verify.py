@@ -42,8 +42,8 @@ def command(folder: str, everything: bool, count: int, draw: int, report: str | 
         raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in own)} only go with --data")
     from rich.console import Console
 
+    from fewrec.report.comparison.verification import terminal_report
     from fewrec.report.files import json_bytes, write_whole
-    from fewrec.report.verification import terminal_report
     from fewrec.runner.progress import reporter_for
     from fewrec.runner.verify import Filter, verify
 

@@ -102,6 +102,10 @@ class Bench:
         """The support of an episode of three users with four ratings each."""
         return self.support(*SIZES[-1])
 
+    def another(self, support: Support) -> Support:
+        """Return the support of the next episode, with as many users and ratings."""
+        return self.support(support.n_users, max(1, len(support.item) // support.n_users), 1)
+
     def everything(self, support: Support) -> tuple[Tensor, Tensor]:
         """Return (users, items) that ask for the whole catalog, seen and unseen items, for every user."""
         n_items = len(self.split.catalog)
@@ -177,14 +181,25 @@ class Bench:
         except Exception:  # a learner may hold what can't be copied; the check then sees a little less
             return learner
 
-    def smallest(self, body: Callable[[Support], None], sizes: tuple[tuple[int, int], ...] = SIZES) -> None:
-        """Run ``body`` on the smallest and the largest episode; where that fails, on the smallest that fails too."""
-        body(self.support(*sizes[0]))
+    @cached_property
+    def gaps(self) -> Tensor:
+        """Which items have no finite prediction on the ordinary episode, (n_items,): the business of one check."""
+        return ~torch.isfinite(self.predictions(self.ordinary)).reshape(-1, len(self.split.catalog)).all(0)
+
+    def smallest(
+        self, body: Callable[[Support], None], sizes: tuple[tuple[int, int], ...] = SIZES, *, ordinary: bool = False
+    ) -> None:
+        """Run ``body`` on the smallest and the largest episode; where that fails, on the smallest that fails too.
+
+        ``ordinary``: run it on the largest alone, and on smaller ones only to find a smaller example.
+        """
+        if not ordinary:
+            body(self.support(*sizes[0]))
         try:
             body(self.support(*sizes[-1]))
         except Exception:
             at_hand = self.support_at_hand
-            for size in sizes[1:-1]:
+            for size in sizes[0 if ordinary else 1 : -1]:
                 body(self.support(*size))
             self.support_at_hand = at_hand
             raise

@@ -13,6 +13,11 @@ from fewrec.episodes.support import Support
 _SHOWN = 12
 
 
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors have the same values, NaN being one of them."""
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+
+
 def must_agree(
     support: Support,
     pairs: tuple[Tensor, Tensor],

@@ -6,7 +6,8 @@ import torch
 
 from fewrec.conformance.bench import SIZES, Bench, alone, cloned, rated
 from fewrec.conformance.check import Broken, Skipped, check
-from fewrec.conformance.compare import must_agree, of_support
+from fewrec.conformance.compare import equal, must_agree, of_support
+from fewrec.conformance.surroundings import double_by_default
 from fewrec.episodes.support import Support, SupportBatch
 
 
@@ -20,14 +21,14 @@ def adapting_does_not_change_the_learner(bench: Bench) -> None:
     )
 
     def body(support: Support) -> None:
-        learner, other = bench.copy(), bench.support(support.n_users, max(1, len(support.item) // support.n_users), 1)
+        learner, other = bench.copy(), bench.another(support)
         state = {name: tensor.clone() for name, tensor in learner.state()[0].items()}
         before = bench.predictions(support, learner)
         bench.predictions(other, learner)
         batch = SupportBatch.of([cloned(support), other])
         bench.call("adapt_batch", lambda: learner.adapt_batch(batch, bench.ctx))
         after = bench.predictions(support, learner)
-        changed = [name for name, tensor in learner.state()[0].items() if not torch.equal(tensor, state[name])]
+        changed = [name for name, tensor in learner.state()[0].items() if not equal(tensor, state[name])]
         if changed:
             raise Broken(f"After adapt, {', '.join(changed)} of state() had other values.", cause, of_support(support))
         must_agree(
@@ -38,12 +39,46 @@ def adapting_does_not_change_the_learner(bench: Bench) -> None:
     bench.smallest(body)
 
 
+@check("default-dtype", after=("learner-kept",), hint=(
+    "Tensors of two dtypes meet: give dtype= to torch.zeros, torch.ones, torch.full and torch.tensor."
+))  # fmt: skip
+def the_default_dtype_decides_nothing(bench: Bench) -> None:
+    """With torch.set_default_dtype(torch.float64), which a notebook may have called, adapting and predicting give the
+    same numbers to rounding: tensors have the dtype of what they are computed from, or one that is written out."""
+
+    def body(support: Support) -> None:
+        wanted = bench.predictions(support)
+        with double_by_default():
+            found = bench.predictions(support)
+        must_agree(
+            support, bench.everything(support), found, wanted, names=("float64", "float32"), tolerance=bench.rounding,
+            seen="With torch.float64 as the default dtype, predictions differ by more than rounding",
+            cause="Something is computed from the default dtype, like torch.finfo(torch.get_default_dtype()).eps, or "
+            "a threshold lies near the precision of float32.",
+        )  # fmt: skip
+
+    bench.smallest(body)
+
+
+@check("repeatable-meta-fit", after=("learner-kept",))
+def a_second_meta_fit_gives_the_same_bytes(bench: Bench) -> None:
+    """meta_fit is a function of (configuration, source, source.seed) alone: another process that meta-fits the learner
+    gets the same predictions."""
+    support = bench.ordinary
+    must_agree(
+        support, bench.everything(support), bench.predictions(support), bench.predictions(support, bench.refitted),
+        names=("first", "second"), tolerance=0, seen="Two meta-fits on the same data predict differently",
+        cause="meta_fit or prepare takes randomness from elsewhere than ctx.generator(source.seed) (an unseeded "
+        "generator, the clock, the order of a set), or goes on from an earlier fit that is kept on the class.",
+    )  # fmt: skip
+
+
 @check("earlier-predictors", after=("learner-kept",))
 def adapting_to_an_episode_leaves_the_predictors_of_others_alone(bench: Bench) -> None:
     """A predictor belongs to its episode: adapting the learner to other episodes changes none of its predictions."""
 
     def body(support: Support) -> None:
-        other = bench.support(support.n_users, max(1, len(support.item) // support.n_users), 1)
+        other = bench.another(support)
         pairs = bench.everything(support)
         predictor = bench.adapt(support)
         before = bench.ask(predictor, *pairs)
@@ -59,7 +94,7 @@ def adapting_to_an_episode_leaves_the_predictors_of_others_alone(bench: Bench) -
     bench.smallest(body)
 
 
-@check("query", after=("global-randomness",), hint="predict fails for some of the pairs that it answered among others.")
+@check("query", after=("learner-kept",), hint="predict fails for some of the pairs that it answered among others.")
 def neither_order_nor_company_of_a_query_changes_its_prediction(bench: Bench) -> None:
     """predict answers every (user, item) pair for itself: the query set is no input of a method. Shuffling it, or
     asking for a part, changes a prediction by rounding at most."""
@@ -100,8 +135,7 @@ def the_batch_moves_a_prediction_by_rounding_only(bench: Bench) -> None:
     )
 
     def body(support: Support) -> None:
-        k_shot = max(1, len(support.item) // support.n_users)
-        others = [bench.support(support.n_users, k_shot, 1), bench.support(*SIZES[0], 2)]
+        others = [bench.another(support), bench.support(*SIZES[0], 2)]
         wanted, pairs = bench.predictions(support), bench.everything(support)
         for seen, batch, place in (
             ("In a batch with others behind it", [support, *others], 0),
@@ -116,7 +150,7 @@ def the_batch_moves_a_prediction_by_rounding_only(bench: Bench) -> None:
     bench.smallest(body)
 
 
-@check("other-users", after=("learner-kept",))
+@check("other-users", after=("learner-kept", "query"))
 def a_user_learner_is_blind_to_the_other_users(bench: Bench) -> None:
     """With task = "user", a user's predictions depend on that user's support alone: neither the ratings nor the number
     of the other users of the episode change them."""

@@ -13,7 +13,7 @@ from fewrec.conformance.compare import example, must_agree, of_support
 from fewrec.episodes.support import Support
 
 
-@check("distribution", after=("finite", "repeatable-predict"))
+@check("distribution", after=("finite", "learner-kept"))
 def its_distribution_has_a_spread_and_the_predicted_mean(bench: Bench) -> None:
     """distribution(users, items) returns (mean, standard deviation), each (n,), finite, the deviation above 0, the mean
     being what predict returns; or None where a learner has none."""
@@ -46,7 +46,7 @@ def its_distribution_has_a_spread_and_the_predicted_mean(bench: Bench) -> None:
     bench.smallest(body)
 
 
-@check("explain", after=("finite",))
+@check("explain", after=("shots",))
 def its_explanation_has_a_share_for_each_support_rating(bench: Bench) -> None:
     """explain(user, item) returns the share of each support rating in a prediction, (n_support,), finite; or None."""
 

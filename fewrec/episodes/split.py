@@ -157,7 +157,7 @@ def _assign(
     """Return (n,) int8: 0, 1 or 2 for meta-train, -validation, -test; -1 for codes that have no rating."""
     what = stream.rsplit("/", 1)[1]
     train = round(shares[0] * len(codes))
-    validation = round(shares[1] * len(codes)) if shares[2] else len(codes) - train  # rounding leaves nobody for no test
+    validation = round(shares[1] * len(codes)) if shares[2] else len(codes) - train  # no test share: nobody is left
     sizes = (train, validation, len(codes) - train - validation)
     if any(share > 0 and size < 1 for share, size in zip(shares, sizes, strict=True)):
         raise SuiteError(

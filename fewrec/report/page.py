@@ -36,8 +36,8 @@ def write_page(
 ) -> tuple[Path, list[Path]]:
     """Write report.html and plots/*.svg, *.png into ``folder``; return the page's path and the SVG files'.
 
-    ``frame`` is the leaderboard of ``results``; ``drawn`` is told how many of all plots are drawn. Raises ``PlotsMissing`` without matplotlib, ``FolderError`` where
-    ``folder`` can't be written.
+    ``frame`` is the leaderboard of ``results``; ``drawn`` is told how many of all plots are drawn. Raises
+    ``PlotsMissing`` without matplotlib, ``FolderError`` where ``folder`` can't be written.
     """
     require_matplotlib()
     plots = all_plots(results, frame)

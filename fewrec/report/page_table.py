@@ -153,7 +153,8 @@ def task_findings(frame: pd.DataFrame) -> list[dict[str, Any]]:
         ties = [one_line(row["label"]) for row in figures.to_dict("records") if is_tie(row)]
         finding = {
             "task": task_name(task, without=constant), "best": None,
-            "ties": ties, "ties_tested": bool(figures["p_best"].notna().any()), "losers": losers, "learners": learners, "baseline": measure.baseline,
+            "ties": ties, "ties_tested": bool(figures["p_best"].notna().any()), "losers": losers,
+            "learners": learners, "baseline": measure.baseline,
             "tested": measure.baseline in set(figures["learner"]),
             "warnings": int((rows["warning"].fillna("") != "").sum()),
             "without": int((rows["status"] != "ok").sum()),

@@ -16,10 +16,10 @@ import pandas as pd
 
 from fewrec.data.cards import list_cards
 from fewrec.errors import DataError, FewrecError, SuiteError
-from fewrec.report.environment_difference import environment_difference
-from fewrec.report.integrity import check_integrity
+from fewrec.report.comparison.environment_difference import environment_difference
+from fewrec.report.comparison.integrity import check_integrity
+from fewrec.report.comparison.verification import CellVerdict, Verification, judge
 from fewrec.report.results import Results, load_results
-from fewrec.report.verification import CellVerdict, Verification, judge
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.choose import Filter, cheap_first, choose, draw_sample, expected_seconds
 from fewrec.runner.progress import Reporter

@@ -6,8 +6,6 @@ learn2learn runs it in test_l2l.py, where that can be imported.
 
 from pathlib import Path
 
-import pytest
-
 from fewrec.learners.registry import BUILTIN, learner_class
 from fewrec.testing import LearnerConformance
 
@@ -44,11 +42,6 @@ def _cases() -> dict[str, type]:
 
 
 globals().update(_cases())
-
-
-@pytest.mark.parametrize("name", sorted(BUILTIN))
-def test_the_index_names_the_class_by_its_own_name(name):
-    assert learner_class(name).name == name
 
 
 def test_the_learners_that_run_the_suite_elsewhere_do():

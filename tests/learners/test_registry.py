@@ -1,6 +1,5 @@
 """The registry: plugins by file, by module:Class and by entry point; broken ones are listed, duplicates refused."""
 
-import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -15,9 +14,14 @@ from fewrec.learners.base import Learner, Predictor
 
 
 class Mine(Learner):
-    """The support mean."""
+    """The support mean.
+
+    More of it.
+    """
 
     name = "{name}"
+    needs = frozenset({{"k>0"}})
+    paper = "Me, 2020"
 
     def adapt(self, support, ctx):
         raise NotImplementedError
@@ -27,6 +31,18 @@ class Mine(Learner):
 @pytest.fixture(autouse=True)
 def no_plugins_stay(monkeypatch):
     monkeypatch.setattr(registry, "_files", {})
+    install(monkeypatch)
+
+
+def install(monkeypatch, *points):
+    """Pretend that the given (name, value, distribution) entry points are all that is installed."""
+
+    class Distribution:
+        def __init__(self, name):
+            self.name = name
+
+    made = [EntryPoint(name, value, registry.GROUP)._for(Distribution(dist)) for name, value, dist in points]
+    monkeypatch.setattr(registry, "entry_points", lambda group: made)
 
 
 def write(tmp_path, text, name="plugin.py"):
@@ -35,10 +51,32 @@ def write(tmp_path, text, name="plugin.py"):
     return path
 
 
+@pytest.mark.parametrize("name", sorted(BUILTIN))
+def test_the_index_says_what_the_class_says(name):
+    info, cls = BUILTIN[name], learner_class(name)
+    assert (cls.name, cls.needs, cls.paper) == (name, info.needs, info.paper)
+
+
 def test_a_plugin_file_adds_its_learners(tmp_path):
-    add_plugin_file(write(tmp_path, PLUGIN.format(name="mine")))
-    assert known_learners()["mine"].summary == "The support mean."
+    (info,) = add_plugin_file(write(tmp_path, PLUGIN.format(name="mine")))
+    assert known_learners()["mine"] == info
+    assert (info.summary, info.needs, info.paper) == ("The support mean.", {"k>0"}, "Me, 2020")
     assert learner_class("mine").__name__ == "Mine"
+
+
+def test_a_plugin_file_that_was_changed_replaces_what_it_brought(tmp_path):
+    path = write(tmp_path, PLUGIN.format(name="mine"))
+    add_plugin_file(path)
+    write(tmp_path, PLUGIN.format(name="mine-too"))
+    add_plugin_file(path)
+    assert "mine" not in known_learners() and learner_class("mine-too").__name__ == "Mine"
+
+
+def test_two_plugin_files_of_one_name_do_not_share_a_module(tmp_path):
+    (tmp_path / "other").mkdir()
+    add_plugin_file(write(tmp_path, PLUGIN.format(name="mine")))
+    add_plugin_file(write(tmp_path / "other", PLUGIN.format(name="theirs")))
+    assert learner_class("mine").name == "mine" and learner_class("theirs").name == "theirs"
 
 
 def test_a_learner_is_found_as_module_and_class():
@@ -49,20 +87,35 @@ def test_a_learner_is_found_as_module_and_class():
         learner_class("no.such.module:Learner")
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path):
-    with pytest.raises(SuiteError, match="'bias' is claimed twice"):
+def test_a_plugin_file_whose_name_is_taken_is_refused_at_once(tmp_path):
+    with pytest.raises(SuiteError, match="'bias' is claimed twice: by this file and by a built-in learner; rename"):
         add_plugin_file(write(tmp_path, PLUGIN.format(name="bias")))
     add_plugin_file(write(tmp_path, PLUGIN.format(name="mine")))
-    with pytest.raises(SuiteError, match="'mine' is claimed twice"):
+    with pytest.raises(SuiteError, match=r"'mine' is claimed twice: by this file and by .*plugin\.py"):
         add_plugin_file(write(tmp_path, PLUGIN.format(name="mine"), "second.py"))
+    twice = PLUGIN.format(name="own") + PLUGIN.format(name="own").replace("class Mine", "class Other")
+    with pytest.raises(SuiteError, match="two of its learners are called 'own'"):
+        add_plugin_file(write(tmp_path, twice, "twice.py"))
+    assert learner_class("mine").name == "mine" and learner_class("bias").__module__ == "fewrec.learners.bias"
+
+
+def test_a_plugin_file_whose_name_an_installed_plugin_has_is_refused(tmp_path, monkeypatch):
+    install(monkeypatch, ("mine", "fewrec.learners.bias:Bias", "their-plugin"))
+    with pytest.raises(SuiteError, match="claimed twice: by this file and by .*their-plugin.*do without the other"):
+        add_plugin_file(write(tmp_path, PLUGIN.format(name="mine")))
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("import no_such_package_at_all\n", "ModuleNotFoundError"),
+        ("x = 1\nimport no_such_package_at_all\n", "ModuleNotFoundError in line 2: No module named"),
         ("x = 1\n", "defines no Learner"),
-        ("def (:\n", "SyntaxError"),
+        (
+            "from fewrec.learners.base import Learner\n\nclass A(Learner):\n    pass\n",
+            'A has no name: add name = "..."',
+        ),
+        ("\ndef (:\n", "SyntaxError in line 2: "),
+        ("raise SystemExit('no')\n", "SystemExit in line 1: no"),
     ],
 )
 def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(tmp_path, text, reason):
@@ -73,94 +126,59 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(tmp_path, 
         learner_class("broken")
 
 
-def installed(monkeypatch, *points):
-    """Let (name, target) pairs be the entry points that are installed."""
-    found = [EntryPoint(name, target, registry.GROUP) for name, target in points]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found)
-
-
-@pytest.fixture
-def installed(monkeypatch):
-    """Pretend that packages with these entry points, (name, module:Class), are installed."""
-
-    def pretend(*points):
-        found = [EntryPoint(name, target, registry.GROUP) for name, target in points]
-        monkeypatch.setattr(registry, "entry_points", lambda group: found)
-
-    return pretend
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A module on the path that says so when it is imported."""
-    text = PLUGIN.format(name="theirs") + "\nraise SystemExit('this module was imported')\n"
-    (tmp_path / "their_package.py").write_text(text.replace("name =", 'needs = frozenset({"k>0"})\n    name ='))
-    monkeypatch.syspath_prepend(tmp_path)
-    return "their_package"
-
-
-def test_an_entry_point_is_found_and_described_without_being_imported(installed, package):
-    installed(("theirs", f"{package}:Mine"))
-    info = known_learners()["theirs"]
-    assert (info.target, info.summary, info.needs, info.problem) == (
-        "their_package:Mine",
-        "The support mean.",
-        frozenset({"k>0"}),
-        None,
-    )
-    assert package not in sys.modules
-
-
-def test_a_built_in_learner_keeps_its_name_and_who_claims_it_is_listed_with_the_reason(installed, package):
-    installed(("bias", f"{package}:Mine"))
-    assert learner_class("bias").__module__ == "fewrec.learners.bias"
-    first, second = (info for info in listed_learners() if info.name == "bias")
-    assert first.problem is None
-    assert "a built-in learner, which keeps it; use it as their_package:Mine" in second.problem
-
-
-def test_a_name_that_two_packages_claim_is_refused_when_it_is_used_and_the_rest_works(installed, package):
-    installed(("theirs", f"{package}:Mine"), ("theirs", "fewrec.learners.bias:Bias"), ("more", f"{package}:Mine"))
-    with pytest.raises(SuiteError, match="(?s)'theirs' .* is claimed by .*Mine .*Bias .*uninstall one of them"):
-        learner_class("theirs")
-    assert known_learners()["more"].problem is None
-    assert learner_class("user-mean").name == "user-mean"
-
-
-def test_one_learner_that_two_entry_points_name_alike_is_no_duplicate(installed, package):
-    installed(("theirs", f"{package}:Mine"), ("theirs", f"{package}:Mine"))
-    assert known_learners()["theirs"].problem is None
+def test_an_entry_point_is_described_without_being_imported(tmp_path, monkeypatch):
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('imported')\n")
+    (package / "mine.py").write_text(PLUGIN.format(name="mine"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install(monkeypatch, ("mine", "their_package.mine:Mine", "their-plugin"))
+    info = known_learners()["mine"]
+    assert (info.summary, info.needs, info.paper) == ("The support mean.", {"k>0"}, "Me, 2020")
+    assert info.problem is None and info.origin == "entry point of their-plugin"
+    with pytest.raises(
+        SuiteError, match="'mine' can't be imported from their_package.mine:Mine: ImportError: imported"
+    ):
+        learner_class("mine")
 
 
 @pytest.mark.parametrize(
-    ("target", "reason"),
+    ("value", "problem"),
     [
-        ("no_such_module_at_all:Theirs", "no module 'no_such_module_at_all'"),
-        ("their_package", "not module:Class"),
+        ("no_such_module:Theirs", "there is no module 'no_such_module'"),
+        ("fewrec", "its entry point is not module:Class"),
     ],
 )
-def test_a_broken_entry_point_is_listed_with_its_reason(installed, package, target, reason):
-    installed(("theirs", target))
-    assert reason in known_learners()["theirs"].problem
-    with pytest.raises(SuiteError, match="can't be used"):
+def test_an_entry_point_that_leads_nowhere_is_listed_with_the_reason(value, problem, monkeypatch):
+    install(monkeypatch, ("theirs", value, "their-plugin"))
+    assert known_learners()["theirs"].problem == problem
+    with pytest.raises(SuiteError, match="'theirs' .*can't be used"):
         learner_class("theirs")
 
 
-def test_a_plugin_that_fails_when_it_is_imported_is_refused_with_the_reason(installed, tmp_path, monkeypatch):
-    (tmp_path / "breaks_on_import.py").write_text("import no_such_package_at_all\n\nclass Mine: ...\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    installed(("breaks", "breaks_on_import:Mine"))
-    with pytest.raises(SuiteError, match="can't be imported from breaks_on_import:Mine: ModuleNotFoundError"):
-        learner_class("breaks")
+def test_a_name_that_two_installed_plugins_claim_is_refused_when_it_is_used_and_the_rest_works(monkeypatch):
+    points = [("twin", "fewrec.learners.bias:Bias", "one"), ("twin", "fewrec.learners.knn:KNN", "two")]
+    install(monkeypatch, *points, ("gp-too", "fewrec.learners.gp:GP", "three"))
+    twins = [info for info in listed_learners() if info.name == "twin"]
+    assert [info.target for info in twins] == ["fewrec.learners.bias:Bias", "fewrec.learners.knn:KNN"]
+    with pytest.raises(
+        SuiteError, match=r"bias:Bias \(entry point of one\) and .*knn:KNN \(entry point of two\); unins"
+    ):
+        learner_class("twin")
+    assert learner_class("bias").name == "bias" and "gp-too" in known_learners()
+    assert learner_class("fewrec.learners.knn:KNN").name == "knn"
 
 
-def test_an_entry_point_and_its_class_must_agree_on_the_name(installed):
-    installed(("other", "fewrec.learners.bias:Bias"))
-    with pytest.raises(SuiteError, match="calls itself 'bias'"):
-        learner_class("other")
+def test_a_built_in_learner_keeps_its_name_when_a_plugin_claims_it(monkeypatch):
+    install(monkeypatch, ("bias", "fewrec.learners.knn:KNN", "their-plugin"))
+    assert learner_class("bias").__name__ == "Bias"
+    refused = [info for info in listed_learners() if info.origin == "entry point of their-plugin"]
+    assert [info.problem for info in refused] == [
+        "its name is that of a built-in learner, which keeps it; use it as fewrec.learners.knn:KNN"
+    ]
 
 
-def test_the_index_says_what_the_classes_say():
-    for name, info in BUILTIN.items():
-        cls = learner_class(name)
-        assert (info.needs, info.paper) == (cls.needs, cls.paper), name
+def test_an_entry_point_whose_class_has_another_name_is_refused(monkeypatch):
+    install(monkeypatch, ("theirs", "fewrec.learners.knn:KNN", "their-plugin"))
+    with pytest.raises(SuiteError, match="calls itself 'knn'; the entry point and the class must agree"):
+        learner_class("theirs")

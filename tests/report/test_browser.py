@@ -25,8 +25,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 HOSTILE = "<script>window.hacked = 1</script>"
 HOSTILE_IMAGE = '"><img src=x onerror="window.hacked=1">'
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--force-prefers-reduced-motion",
-         "--window-size=1280,900")  # fmt: skip
+         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+         "--force-prefers-reduced-motion", "--window-size=1280,900")  # fmt: skip
 ROWS = """return [...document.querySelectorAll("#board tbody")].filter(b => !b.hidden).map(b => ({
   task: [b.dataset.protocol, b.dataset.k], rows: [...b.querySelectorAll("tr.row")].filter(r => !r.hidden).map(r => ({
     name: r.cells[0].dataset.v, values: [...r.cells].slice(1).map(c => c.dataset.v)}))}))"""

@@ -15,9 +15,9 @@ import fewrec
 from fewrec.cli import main
 from fewrec.errors import DataError
 from fewrec.metrics.statistics import holm
-from fewrec.report.compare import compare
-from fewrec.report.compare_text import TerminalComparison, csv_text, json_value, markdown, summary
-from fewrec.report.paired import PairedScores, paired_figures
+from fewrec.report.comparison.compare import compare
+from fewrec.report.comparison.paired import PairedScores, paired_figures
+from fewrec.report.comparison.text import TerminalComparison, csv_text, json_value, markdown, summary
 
 
 def change(cell, **fields):
@@ -373,7 +373,8 @@ def test_a_folder_that_holds_no_results_is_an_error(new_run, tmp_path):
 
 def test_comparing_imports_no_torch(two_runs):
     code = (
-        "import sys; from fewrec.report.compare import compare; from fewrec.report.compare_text import markdown; "
+        "import sys; from fewrec.report.comparison.compare import compare; "
+        "from fewrec.report.comparison.text import markdown; "
         "markdown(compare(*sys.argv[1:])); "
         "assert not {'torch', 'matplotlib', 'fewrec.learners.base'} & set(sys.modules), 'too much was imported'"
     )

@@ -17,9 +17,9 @@ from rich.console import Console
 import fewrec
 from fewrec.cli import main
 from fewrec.errors import DataError, FewrecError, SuiteError
-from fewrec.report.integrity import check_integrity
+from fewrec.report.comparison.integrity import check_integrity
+from fewrec.report.comparison.verification import judge, terminal_report
 from fewrec.report.render import write_leaderboard
-from fewrec.report.verification import judge, terminal_report
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.choose import Filter, draw_sample
 from fewrec.runner.progress import Reporter

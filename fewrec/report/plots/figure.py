@@ -49,7 +49,7 @@ class Rendered:
 
 
 def render(plots: list[Plot], drawn: Callable[[int], None] = lambda count: None) -> list[Rendered]:
-    """Draw all plots; the same plots give the same bytes. ``drawn`` is told after each how many are. Needs matplotlib."""
+    """Draw all plots; the same plots give the same bytes. ``drawn`` is told after each how many are."""
     out: list[Rendered] = []
     taken: set[str] = set()
     for plot in plots:

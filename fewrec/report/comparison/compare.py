@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from fewrec.report.environment_difference import environment_pairs
+from fewrec.report.comparison.environment_difference import environment_pairs
+from fewrec.report.comparison.paired import paired_figures
+from fewrec.report.comparison.pairing import COSTS, Side, pair
 from fewrec.report.naming import TASK, protocol_names, state_rank
-from fewrec.report.paired import paired_figures
-from fewrec.report.pairing import COSTS, Side, pair
 from fewrec.report.results import Results, load_results, shot_rank
 
 _COST_DECIDERS = ("device", "processor", "threads")
@@ -25,7 +25,7 @@ class Comparison:
 
     ``rows``: one row a pair of rows that could be compared: the task, ``learner``, ``label`` (in A) and ``label_b``,
     ``seeds``, ``episodes`` (common ones), ``episodes_a``, ``episodes_b``, the figures of
-    ``fewrec.report.paired.paired_figures``, each cost in A and B and its ratio B / A, ``configuration`` (options that
+    ``paired_figures`` (beside this module), each cost in A and B and its ratio B / A, ``configuration`` (options that
     differ) and ``note``. ``environment``: one row a (kind, name) with the value in ``a`` and in ``b`` and whether it
     ``differs``: environment, versions, run, data, split, code and weights. ``not_comparable``: rows that have no pair,
     or one on other ground, with the ``reason``. ``costs_comparable``: whether device, processor and threads agree.

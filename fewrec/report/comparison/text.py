@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fewrec.report.compare import Comparison
+from fewrec.report.comparison.compare import Comparison
+from fewrec.report.comparison.score_difference import metric_name
 from fewrec.report.leaderboard import tasks
 from fewrec.report.numbers import csv_field, fixed, markdown_text, one_line, p_text, rounded
-from fewrec.report.score_difference import metric_name
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fewrec.metrics.statistics import holm, percentile_interval, ratio, resampled_sums, two_sided_p
-from fewrec.report.score_difference import same_bits
+from fewrec.report.comparison.score_difference import same_bits
 
 ALPHA = 0.05
 _FIGURES = ("rmse", "mae")  # before nDCG@k and AUC

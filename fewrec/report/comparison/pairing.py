@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fewrec.report.comparison.paired import PairedScores
+from fewrec.report.comparison.score_difference import KEYS, score_columns
 from fewrec.report.naming import TASK
-from fewrec.report.paired import PairedScores
 from fewrec.report.results import Results
-from fewrec.report.score_difference import KEYS, score_columns
 
 COSTS = ("meta_fit_s", "adapt_ms", "predict_ms", "episodes_per_s", "peak_mb")
 

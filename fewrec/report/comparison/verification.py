@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from fewrec.report.integrity import Integrity
+from fewrec.report.comparison.integrity import Integrity
+from fewrec.report.comparison.score_difference import ScoreDifference, metric_name, score_difference
 from fewrec.report.numbers import one_line
-from fewrec.report.score_difference import ScoreDifference, metric_name, score_difference
 
 if TYPE_CHECKING:
     from rich.console import Group
