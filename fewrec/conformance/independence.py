@@ -168,13 +168,13 @@ def a_user_learner_is_blind_to_the_other_users(bench: Bench) -> None:
         for user in range(support.n_users):
             own = users == user
             mirrored = torch.where(support.user == user, support.rating, scale.low + scale.high - support.rating)
-            for seen, changed, place in (
-                ("the other users' ratings are mirrored", rated(support, mirrored), own),
-                ("the other users are left out", alone(support, user), slice(None)),
+            for name, seen, changed, place in (
+                ("mirrored", "the other users' ratings are mirrored", rated(support, mirrored), own),
+                ("alone", "the other users are left out", alone(support, user), slice(None)),
             ):
                 found = bench.predictions(changed)[place]
                 must_agree(
-                    support, (users[own], items[own]), found, together[own], names=("then", "together"),
+                    support, (users[own], items[own]), found, together[own], names=(name, "together"),
                     tolerance=bench.rounding, seen=f"When {seen}, user {user} gets other predictions", cause=cause,
                 )  # fmt: skip
 

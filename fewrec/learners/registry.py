@@ -129,7 +129,8 @@ def _import_file(path: Path, module_name: str) -> tuple[list[type[Learner]], str
 
 def import_failure(error: BaseException, path: Path) -> str:
     """Return in one line what an import failed of, and at which line of the file."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == path.absolute()]
     line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return f"{type(error).__name__}{f' in line {line}' if line else ''}: {message}"

@@ -23,7 +23,8 @@ from fewrec.episodes.split import Split, split_dataset
 from fewrec.errors import DataError, FewrecError, NotApplicable, SuiteError, nearest
 from fewrec.learners.base import Context, Learner
 from fewrec.learners.registry import add_plugin_file, learner_class
-from fewrec.learners.saved import LearnerRecord, TrainedOn, differences, load_learner, read_record, save_learner
+from fewrec.learners.saved import differences, load_learner, read_record, save_learner
+from fewrec.learners.saved_record import LearnerRecord, TrainedOn
 from fewrec.paths import cache_folder
 from fewrec.runner.cell import code_hash
 from fewrec.runner.environment import choose_device

@@ -24,9 +24,10 @@ from fewrec.runner.cell import SCHEMA, CellSpec
 from fewrec.runner.environment import available_threads, choose_device, describe
 from fewrec.runner.estimate import Estimate, estimate
 from fewrec.runner.execute import CellRunner
+from fewrec.runner.override import override
 from fewrec.runner.progress import Reporter, reporter_for
 from fewrec.runner.store import RunFolder
-from fewrec.runner.suite import Shots, Suite, load_suite, load_tuned, override
+from fewrec.runner.suite import Shots, Suite, load_suite, load_tuned
 from fewrec.seeding import digest
 from fewrec.tracking.base import Tracker, Trackers, open_trackers
 

@@ -21,8 +21,9 @@ from fewrec.learners.registry import add_plugin_file, learner_class
 from fewrec.paths import cache_folder
 from fewrec.runner.cell import code_hash
 from fewrec.runner.environment import available_threads, choose_device
+from fewrec.runner.override import override
 from fewrec.runner.provenance import Tuned
-from fewrec.runner.suite import LearnerRow, Shots, Suite, load_suite, override, validated_config
+from fewrec.runner.suite import LearnerRow, Shots, Suite, load_suite, validated_config
 from fewrec.seeding import digest
 from fewrec.tuning.objective import Objective, Task, tasks_of
 from fewrec.tuning.progress import TrialLines

@@ -19,7 +19,8 @@ from fewrec.errors import DataError, FewrecError, FolderError
 from fewrec.learners import registry
 from fewrec.learners.base import Context
 from fewrec.learners.registry import BUILTIN, add_plugin_file, learner_class
-from fewrec.learners.saved import TrainedOn, differences, load_learner, read_record, save_learner
+from fewrec.learners.saved import differences, load_learner, read_record, save_learner
+from fewrec.learners.saved_record import TrainedOn
 from tests.learners.test_conformance import ELSEWHERE, SMALL
 
 DATASET = make_synthetic(n_users=60, n_items=50, density=0.6, seed=5)

@@ -3,7 +3,8 @@
 import pytest
 
 from fewrec.errors import SuiteError
-from fewrec.runner.suite import list_suites, load_suite, load_tuned, override, parse_suite
+from fewrec.runner.override import override
+from fewrec.runner.suite import list_suites, load_suite, load_tuned, parse_suite
 from fewrec.seeding import digest
 from tests.runner.conftest import TINY
 

@@ -1,0 +1,68 @@
+"""A suite with parts replaced, as options of the command line and of ``fewrec.run`` ask; apart from what a suite is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fewrec.errors import SuiteError, nearest
+from fewrec.learners.registry import learner_class
+from fewrec.runner.suite import LearnerRow, Shots, Suite, make_suite
+
+
+def override(
+    suite: Suite,
+    name: str,
+    *,
+    learners: Iterable[str] = (),
+    datasets: Iterable[str] = (),
+    states: Iterable[str] = (),
+    shots: Iterable[Shots] = (),
+    seeds: Iterable[int] = (),
+    episodes: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    tuned: Iterable[LearnerRow] = (),
+) -> Suite:
+    """Return the suite with the given parts replaced.
+
+    ``learners`` keeps the suite's rows of that label or learner and adds other registered learners. ``tuned`` rows come
+    behind those of the same learner.
+    ``settings`` maps a label or learner to options; the rows concerned get a label that names what was set.
+    """
+    values = suite.model_dump()
+    replaced: dict[str, Iterable[Any]] = {"datasets": datasets, "states": states, "shots": shots, "seeds": seeds}
+    for key, given in replaced.items():
+        if once := tuple(dict.fromkeys(given)):
+            values[key] = once
+    if suite.k_max is not None:
+        values["k_max"] = max([suite.k_max, *(k for k in values["shots"] if k != "rest")])
+    if episodes is not None:
+        values["episodes"] = episodes
+    rows = list(suite.learners)
+    if learners := tuple(dict.fromkeys(learners)):
+        rows = []
+        for wanted in learners:
+            own = [row for row in suite.learners if wanted in (row.shown, row.learner)]
+            if not own:
+                learner_class(wanted)  # raises for an unknown name
+            rows += own or [LearnerRow(learner=wanted)]
+    for row in tuned:
+        same = [place for place, other in enumerate(rows) if other.learner == row.learner]
+        rows.insert(same[-1] + 1 if same else len(rows), row)
+    for target, options in (settings or {}).items():
+        if not any(target in (row.shown, row.learner) for row in rows):
+            raise SuiteError(
+                f"--set {target}: no such learner in suite {name}{nearest(target, [r.shown for r in rows])}"
+            )
+        rows = [_with_options(row, options) if target in (row.shown, row.learner) else row for row in rows]
+    values["learners"] = _unique(rows)
+    return make_suite(values, name)
+
+
+def _unique(rows: list[LearnerRow]) -> list[dict[str, Any]]:
+    return list({row.shown: row.model_dump() for row in rows}.values())
+
+
+def _with_options(row: LearnerRow, options: Mapping[str, Any]) -> LearnerRow:
+    said = ",".join(f"{key}={value}" for key, value in options.items())
+    return LearnerRow(learner=row.learner, label=f"{row.shown}[{said}]", config={**row.config, **options})
