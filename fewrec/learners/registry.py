@@ -185,7 +185,7 @@ def _load(name: str, target: str) -> type[Learner]:
     module_name, _, class_name = target.partition(":")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way
         raise SuiteError(
             f"learner '{name}' can't be imported from {target}: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
