@@ -142,6 +142,13 @@ def test_an_entry_point_is_described_without_being_imported(tmp_path, monkeypatc
         learner_class("mine")
 
 
+def test_a_plugin_that_exits_when_it_is_imported_ends_nothing_but_itself(tmp_path, monkeypatch):
+    (tmp_path / "exits_on_import.py").write_text("raise SystemExit('no licence')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SuiteError, match="can't be imported from exits_on_import:Mine: SystemExit: no licence"):
+        learner_class("exits_on_import:Mine")
+
+
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
