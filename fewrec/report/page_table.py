@@ -190,8 +190,8 @@ def headlines(frame: pd.DataFrame, findings: list[dict[str, Any]]) -> list[str]:
         out = [f"{joined([f'{label} is best on {counts[label]}' for label in order[:4]])} of {n} tasks."]
         known = [one for one in decided if one["ties_tested"]]
         if known:
-            clear = sum(not one["ties"] for one in known)
-            out.append(f"On {clear} of {len(known)} tasks no other row ties with the best.")
+            tied = sum(bool(one["ties"]) for one in known)
+            out.append(f"Other rows tie with the best on {tied or 'none'} of {len(known)} tasks.")
     tested = [one for one in decided if one["tested"] and one["learners"]]
     if tested:
         pairs, lost = sum(one["learners"] for one in tested), sum(len(one["losers"]) for one in tested)
