@@ -58,6 +58,36 @@ def settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     return out
 
 
+def grid_options(command: Callable) -> Callable:
+    """Give a command the options that replace parts of a suite's grid."""
+    options = [
+        click.option("--dataset", "datasets", multiple=True, callback=names, help="Instead of the suite's data sets."),
+        click.option("--state", "states", multiple=True, callback=names, help="Instead of the suite's states."),
+        click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'."),
+        click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds."),
+        click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's episodes a cell."),
+    ]  # fmt: skip
+    return _with(options, command)
+
+
+def machine_options(command: Callable) -> Callable:
+    """Give a command the options that say where learners come from and on what they run."""
+    options = [
+        click.option("--plugin", "plugins", multiple=True, type=click.Path(),
+                     help="A Python file with learners. It is run: trust it."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
+        click.option("--threads", type=int, help="Processor threads (default: all that this process may use)."),
+        click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache."),
+    ]  # fmt: skip
+    return _with(options, command)
+
+
+def _with(options: list[Callable], command: Callable) -> Callable:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def own_data_options(command: Callable) -> Callable:
     """Give a command the options that describe a file of the user's own ratings."""
     options = [
@@ -72,9 +102,7 @@ def own_data_options(command: Callable) -> Callable:
         click.option("--scale", type=(float, float), metavar="LOW HIGH", help="The rating scale of --data."),
         click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), help="On repeated pairs."),
     ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(options, command)
 
 
 OWN_DATA = (

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fewrec.cli.group import console
-from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seeds, settings, shots
+from fewrec.cli.options import OWN_DATA, grid_options, machine_options, names, open_own, own_data_options, settings
 
 
 @click.command()
@@ -18,11 +18,7 @@ from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seed
 @click.option(
     "--learner", "learners", multiple=True, callback=names, help="Only these rows, or other registered learners."
 )
-@click.option("--dataset", "datasets", multiple=True, callback=names, help="Instead of the suite's data sets.")
-@click.option("--state", "states", multiple=True, callback=names, help="Instead of the suite's states.")
-@click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'.")
-@click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds.")
-@click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's number of episodes a cell.")
+@grid_options
 @click.option(
     "--set",
     "settings",
@@ -45,15 +41,10 @@ from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seed
     metavar="BACKEND",
     help="Follow the run in tensorboard, wandb (offline unless WANDB_MODE is set) or mlflow; writes into OUT/tracking.",
 )
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with learners. It is run: trust it."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=int, help="Processor threads (default: all that this process may use).")
+@machine_options
 @click.option("--time-limit", type=float, metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
 @click.option("--out", type=click.Path(), help="Results folder (default: results/SUITE).")
 @click.option("--dry-run", is_flag=True, help="Print the cells and an estimate of the time, and stop.")
-@click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache.")
 @own_data_options
 def command(suite: str, dry_run: bool, time_limit: float | None, track: tuple[str, ...], **options: Any) -> None:
     """Run SUITE (a name or a TOML file) and print its leaderboard. Interrupted runs are resumed."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seeds, settings, shots
+from fewrec.cli.options import OWN_DATA, grid_options, machine_options, names, open_own, own_data_options, settings
 
 
 @click.command()
@@ -15,11 +15,7 @@ from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seed
 @click.option("--learner", "learners", multiple=True, callback=names, required=True,
               help="The row or learner to tune; several are tuned one after the other.")  # fmt: skip
 @click.option("--budget", type=click.IntRange(min=1), default=30, show_default=True, help="Trials a learner, in all.")
-@click.option("--dataset", "datasets", multiple=True, callback=names, help="Instead of the suite's data sets.")
-@click.option("--state", "states", multiple=True, callback=names, help="Instead of the suite's states.")
-@click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'.")
-@click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds.")
-@click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's number of episodes a cell.")
+@grid_options
 @click.option(
     "--set",
     "settings",
@@ -28,15 +24,10 @@ from fewrec.cli.options import OWN_DATA, names, open_own, own_data_options, seed
     metavar="LEARNER.OPTION=VALUE",
     help="Give an option a value; it is not searched then.",
 )
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with learners. It is run: trust it."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=int, help="Processor threads (default: all that this process may use).")
+@machine_options
 @click.option("--time-limit", type=float, metavar="SECONDS", help="A trial that runs longer counts as failed.")
 @click.option("--out", type=click.Path(), help="Where trials and results go (default: results/tune/SUITE).")
 @click.option("--space", is_flag=True, help="Print what is searched and what is not, and stop.")
-@click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache.")
 @own_data_options
 def command(suite: str, learners: tuple[str, ...], budget: int, space: bool, **options: Any) -> None:
     """Choose options of a learner of SUITE (a name or a TOML file) on meta-validation; meta-test is out of reach.
