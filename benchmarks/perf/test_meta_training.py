@@ -82,7 +82,8 @@ def test_meta_training_step(compare, source, ctx, name):
     def note() -> str:
         ms = 1000 * statistics.median(seconds[1:]) / len(part[0])
         return (
-            f"MovieLens-100K, float32 on both sides, ours with Adam; theirs runs {len(part[0])} tasks a round, {ms:.2f} ms a task "
+            f"MovieLens-100K, float32 on both sides, ours with Adam; "
+            f"theirs runs {len(part[0])} tasks a round, {ms:.2f} ms a task "
             f"(RecBole-MetaRec elsewhere: {LIBRARY_MS_A_TASK[name]:.1f}); wanted: at least {WANTED} times"
         )
 

@@ -142,9 +142,10 @@ def _label(axes: Axes, x: np.ndarray, y: np.ndarray, points: list[int], names: l
     """Write the names of ``points`` (and of ``also``) beside them, each where it covers no point and no other name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = axes.figure
-    canvas = FigureCanvasAgg(figure)  # type: ignore[arg-type]
-    figure.draw_without_rendering()  # type: ignore[union-attr]
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # these axes were made by a figure
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
     renderer = canvas.get_renderer()
     spots = axes.transData.transform(np.column_stack([x, y]))
     corners = [(x[j], y[i]) for i, j in pairwise(points)]

@@ -65,9 +65,10 @@ def plot_style() -> Iterator[None]:
 def new_figure(width: float, height: float, **axes: Any) -> tuple[Figure, Any]:
     """Return a figure of ``width`` x ``height`` px and its axes (``subplots``' options), laid out without overlap."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width / UNIT, height / UNIT), dpi=UNIT, layout="constrained")
-    figure.get_layout_engine().set(w_pad=6 / UNIT, h_pad=6 / UNIT)  # type: ignore[call-arg, union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=6 / UNIT, h_pad=6 / UNIT)
+    figure = Figure(figsize=(width / UNIT, height / UNIT), dpi=UNIT, layout=layout)
     return figure, figure.subplots(**axes)
 
 
