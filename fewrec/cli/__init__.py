@@ -15,10 +15,11 @@ _COMMANDS = {
     "verify": "Run cells of a results folder again and compare their scores.",
     "tune": "Choose a learner's options on meta-validation, with a budget of trials.",
     "export": "Copy a run's tables, manifest and scores into a folder that can be committed.",
-    "list": "List learners or suites.",
+    "list": "List learners, suites or model weights.",
     "new-learner": "Write a commented template of a learner, ready to run.",
     "check": "Check a learner against the contract, and explain what it breaks.",
     "recommend": "Recommend items to a user of whom a few ratings are known.",
+    "finetune": "Fine-tune an encoder on two files of ratings, and report its errors beside trivial rows.",
     "data": "List, describe and fetch data sets.",
 }
 

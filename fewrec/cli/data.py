@@ -20,19 +20,20 @@ def data_list() -> None:
 
     for card in list_cards():
         cached = "cached" if is_cached(card) else ""
-        click.echo(f"{card.name:<18} {card.expected.ratings:>9,} ratings  {cached:<7} {card.title}")
+        click.echo(f"{card.name:<21} {card.expected.ratings:>9,} ratings  {cached:<7} {card.title}")
     for weights in list_weights():
         cached = "cached" if is_cached(weights) else ""
-        click.echo(f"{weights.name:<18} {'weights':>17}  {cached:<7} {weights.title}")
+        click.echo(f"{weights.name:<21} {'weights':>17}  {cached:<7} {weights.title}")
 
 
 @command.command("info")
 @click.argument("name")
 def data_info(name: str) -> None:
     """Show the card of NAME: sources, checksums, licence, citation."""
-    from fewrec.data.cards import describe, load_card
+    from fewrec.data.cards import describe, list_weights, load_card
 
-    for key, value in describe(load_card(name)).items():
+    weights = {card.name: card for card in list_weights()}
+    for key, value in describe(weights[name] if name in weights else load_card(name)).items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines):
             click.echo(f"{key if number == 0 else '':<12} {line}")
@@ -49,7 +50,7 @@ def data_fetch(name: str, offline: bool) -> None:
 
     if name in [card.name for card in list_weights()]:
         weights = find_weights(name, offline=offline)
-        click.echo(f"{name}: {weights.source}, model.safetensors sha256 {weights.sha256}")
+        click.echo(f"{name}: {weights.source}, sha256 of the weights {weights.sha256}")
         return
     dataset = load_dataset(name, offline=offline)
     table = dataset.table

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Commands)
 def command() -> None:
-    """List learners or suites."""
+    """List learners, suites or model weights."""
 
 
 @command.command("learners")
@@ -124,3 +124,14 @@ def list_suites() -> None:
 
     for name, title in suite.list_suites().items():
         click.echo(f"{name:<12} {title}")
+
+
+@command.command("weights")
+def list_weights() -> None:
+    """List the model weights that --backbone takes by name, and whether they are in the cache."""
+    from fewrec.data import cards
+    from fewrec.data.fetch import is_cached
+
+    for card in cards.list_weights():
+        others = f"; also {', '.join(card.aliases)}" if card.aliases else ""
+        click.echo(f"{card.name:<24} {'cached' if is_cached(card) else '':<7} {card.title}; {card.licence}{others}")

@@ -58,6 +58,24 @@ def settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     return out
 
 
+def backbone(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the name of ``--backbone``; refuse one that can't be weights before anything is loaded."""
+    if value is not None:
+        from fewrec.data.weights import check_name
+
+        check_name(value)
+    return value
+
+
+def backbone_option(command: Callable) -> Callable:
+    """Give a command the option that names the language model of the learners that read texts."""
+    return click.option(
+        "--backbone", callback=backbone, metavar="NAME",
+        help="The language model of all learners that have one: a name (fewrec list weights), owner/name on the hub, "
+        "or a folder.",
+    )(command)  # fmt: skip
+
+
 def grid_options(command: Callable) -> Callable:
     """Give a command the options that replace parts of a suite's grid."""
     options = [
@@ -93,6 +111,7 @@ def own_data_options(command: Callable) -> Callable:
     options = [
         click.option("--data", type=click.Path(), help="Your own ratings (CSV, TSV, Parquet), not the suite's data."),
         click.option("--items", type=click.Path(), help="Item texts of --data: item,title[,year,genres,description]."),
+        click.option("--template", help="What an item's text is made of, from --items, e.g. '{title}. {genres}.'"),
         click.option("--columns", help="What the columns of --data are, in order: user,item,rating[,timestamp]."),
         click.option("--user-col", help="The name of the user column of --data, where it can't be guessed."),
         click.option("--item-col", help="Likewise, the item column."),
@@ -106,7 +125,8 @@ def own_data_options(command: Callable) -> Callable:
 
 
 OWN_DATA = (
-    "data", "items", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter", "scale", "duplicates",
+    "data", "items", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter", "scale",
+    "duplicates",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewrec.cli.group import console
-from fewrec.cli.options import OWN_DATA, open_own, own_data_options
+from fewrec.cli.options import OWN_DATA, backbone_option, open_own, own_data_options
 
 if TYPE_CHECKING:
     from fewrec.data.table import Dataset
@@ -55,6 +55,7 @@ def options_of_learner(ctx: click.Context, param: click.Parameter, values: tuple
 @click.option(
     "--set", "settings", multiple=True, callback=options_of_learner, metavar="OPTION=VALUE", help="Change an option."
 )
+@backbone_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed of all randomness.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -66,7 +67,13 @@ def options_of_learner(ctx: click.Context, param: click.Parameter, values: tuple
 @click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache.")
 @own_data_options
 def command(
-    dataset: str | None, find: str | None, form: str, as_json: bool, threads: int | None, **options: Any
+    dataset: str | None,
+    find: str | None,
+    form: str,
+    as_json: bool,
+    threads: int | None,
+    backbone: str | None,
+    **options: Any,
 ) -> None:
     """Recommend items to a user of whom a few ratings are known.
 
@@ -75,6 +82,8 @@ def command(
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and dataset is not None:
         raise click.UsageError("--data and --dataset exclude one another")
+    if backbone is not None:
+        options["settings"] = {"backbone": backbone, **options["settings"]}
     form = "json" if as_json else form
     data = open_own(**own)
     if find is not None:

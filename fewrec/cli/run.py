@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from fewrec.cli.group import console
-from fewrec.cli.options import OWN_DATA, grid_options, machine_options, names, open_own, own_data_options, settings
+from fewrec.cli.options import (
+    OWN_DATA,
+    backbone_option,
+    grid_options,
+    machine_options,
+    names,
+    open_own,
+    own_data_options,
+    settings,
+)
 
 
 @click.command()
@@ -27,6 +36,7 @@ from fewrec.cli.options import OWN_DATA, grid_options, machine_options, names, o
     metavar="LEARNER.OPTION=VALUE",
     help="Change an option; the row's label says so.",
 )
+@backbone_option
 @click.option(
     "--tuned",
     multiple=True,

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from fewrec.cli.options import OWN_DATA, grid_options, machine_options, names, open_own, own_data_options, settings
+from fewrec.cli.options import (
+    OWN_DATA,
+    backbone_option,
+    grid_options,
+    machine_options,
+    names,
+    open_own,
+    own_data_options,
+    settings,
+)
 
 
 @click.command()
@@ -24,12 +33,15 @@ from fewrec.cli.options import OWN_DATA, grid_options, machine_options, names, o
     metavar="LEARNER.OPTION=VALUE",
     help="Give an option a value; it is not searched then.",
 )
+@backbone_option
 @machine_options
 @click.option("--time-limit", type=float, metavar="SECONDS", help="A trial that runs longer counts as failed.")
 @click.option("--out", type=click.Path(), help="Where trials and results go (default: results/tune/SUITE).")
 @click.option("--space", is_flag=True, help="Print what is searched and what is not, and stop.")
 @own_data_options
-def command(suite: str, learners: tuple[str, ...], budget: int, space: bool, **options: Any) -> None:
+def command(
+    suite: str, learners: tuple[str, ...], budget: int, space: bool, backbone: str | None, **options: Any
+) -> None:
     """Choose options of a learner of SUITE (a name or a TOML file) on meta-validation; meta-test is out of reach.
 
     Every learner gets the same number of trials, the same method (Optuna's TPE) and the same rule of what is searched;
@@ -44,6 +56,9 @@ def command(suite: str, learners: tuple[str, ...], budget: int, space: bool, **o
 
     planned = {k: options[k] for k in ("datasets", "states", "shots", "seeds", "episodes", "plugins", "out")}
     given = options.pop("settings")
+    if backbone is not None:  # not searched, like what --set gives
+        for learner in learners:
+            given[learner] = {"backbone": backbone, **given.get(learner, {})}
     if space:
         for learner in learners:
             _print_space(api.plan_tuning(suite, learner, settings=_of(given, learners, learner), **planned))

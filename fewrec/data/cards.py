@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fewrec.data.table import Scale
+from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.errors import DataError, nearest
 from fewrec.paths import data_folder
 from fewrec.seeding import digest
@@ -121,12 +122,16 @@ class _Card(_Entry):
 
 
 class Card(_Card):
-    """A data set: identity, terms, scale, policy for duplicates, expected size, and sources in the order to try."""
+    """A data set: identity, terms, scale, policy for duplicates, expected size, and sources in the order to try.
+
+    ``template`` is what an item's text is made of (``fewrec.data.template``).
+    """
 
     kind: Literal["ratings", "clicks"] = "ratings"
     scale: ScaleEntry
     columns: Columns
     duplicates: DuplicatesPolicy = "error"
+    template: Annotated[str, AfterValidator(check_template)] = DEFAULT_TEMPLATE
     expected: Expected
     sources: tuple[Annotated[ArchiveSource | PackageSource, Field(discriminator="type")], ...] = Field(min_length=1)
 
@@ -145,11 +150,16 @@ class WeightsCard(_Card):
 
     @field_validator("sources")
     @classmethod
-    def _safetensors_only(cls, sources: tuple) -> tuple:
+    def _safetensors_or_gguf_only(cls, sources: tuple) -> tuple:
         for source in sources:
-            bad = [n for n in source.files if not n.endswith((".safetensors", ".json", ".txt"))]
-            if bad or not any(n.endswith(".safetensors") for n in source.files):
-                raise ValueError(f"{source.label}: weights are .safetensors with .json and .txt beside them, got {bad}")
+            bad = [n for n in source.files if not n.endswith((".safetensors", ".gguf", ".json", ".txt"))]
+            n_gguf = sum(name.endswith(".gguf") for name in source.files)
+            has_safetensors = any(name.endswith(".safetensors") for name in source.files)
+            if bad or n_gguf + has_safetensors != 1:
+                raise ValueError(
+                    f"{source.label}: weights are .safetensors or one .gguf, with .json and .txt beside them, "
+                    f"got {bad or sorted(source.files)}"
+                )
         return sources
 
     @property
@@ -186,8 +196,18 @@ def load_card(name: str) -> Card:
     return _read(path, Card)
 
 
-def describe(card: Card) -> dict[str, Any]:
+def describe(card: Card | WeightsCard) -> dict[str, Any]:
     """Return what ``fewrec data info`` shows: one flat entry a line, in order."""
+    common = {
+        "licence": card.licence,
+        "citation": card.citation,
+        "homepage": card.homepage,
+        "sources": "; ".join(source.label for source in card.sources),
+    }
+    if isinstance(card, WeightsCard):
+        files = sorted({name for source in card.sources for name in source.files})
+        named = {"name": card.name, "also": ", ".join(card.aliases) or "none", "title": card.title}
+        return {**named, "kind": "weights", "files": ", ".join(files), **common}
     scale, expected = card.scale, card.expected
     step = "continuous" if scale.step is None else f"in steps of {scale.step:g}"
     return {
@@ -198,12 +218,10 @@ def describe(card: Card) -> dict[str, Any]:
         "scale": f"{scale.low:g} to {scale.high:g}, {step}",
         "columns": ", ".join(card.columns.ratings),
         "item text": ", ".join(card.columns.items) or "none",
+        "template": card.template if card.columns.items else "none",
         "user features": ", ".join(card.columns.users) or "none",
         "duplicates": card.duplicates,
-        "licence": card.licence,
-        "citation": card.citation,
-        "homepage": card.homepage,
-        "sources": "; ".join(source.label for source in card.sources),
+        **common,
     }
 
 

@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fewrec.data.cards import ArchiveSource, HubSource, PackageSource
 from fewrec.errors import DataError
@@ -100,6 +102,29 @@ def hub_snapshot(
 
     An unreachable hub raises DataError after at most a few seconds, where the hub's client would go on trying.
     """
+    with _hub(offline) as hub:
+        return Path(
+            hub.snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=patterns,
+                local_dir=local_dir,
+                local_files_only=offline,
+                etag_timeout=CONNECT_SECONDS,
+            )
+        )
+
+
+def hub_files(repository: str, revision: str | None) -> list[str]:
+    """Return the names of a hub repository's files; raises DataError like ``hub_snapshot``."""
+    with _hub(offline=False) as hub:
+        found = hub.HfApi().model_info(repository, revision=revision, timeout=READ_SECONDS)
+        return [file.rfilename for file in found.siblings or []]
+
+
+@contextmanager
+def _hub(offline: bool) -> Iterator[Any]:
+    """Yield the hub's client; what it raises, and a hub that can't be reached, become DataError."""
     try:
         import huggingface_hub
         from huggingface_hub import constants
@@ -110,16 +135,7 @@ def hub_snapshot(
             raise DataError("the environment says HF_HUB_OFFLINE")
         _probe(constants.ENDPOINT)
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repository,
-                revision=revision,
-                allow_patterns=patterns,
-                local_dir=local_dir,
-                local_files_only=offline,
-                etag_timeout=CONNECT_SECONDS,
-            )
-        )
+        yield huggingface_hub
     except Exception as error:  # the client raises a dozen kinds, its HTTP library's among them
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise DataError(f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}") from None

@@ -55,13 +55,13 @@ def fetch(
     found, _ = _cached(card, home, quick)
     if found:
         return found
-    notify = notify or _to_stderr
+    notify = notify or to_stderr
     if is_offline(offline):
         _, damaged = _cached(card, home, quick)
         if damaged:
             raise DataError(f"{damaged[0]}, and offline mode forbids to fetch it again")
         raise DataError(f"{card.name} is not in the cache {home}, and offline mode forbids to fetch it")
-    with _locked(home):
+    with locked(home):
         found, damaged = _cached(card, home, quick)  # another process may have fetched it meanwhile
         if found:
             return found
@@ -172,7 +172,11 @@ def _write_stamp(folder: Path, source: AnySource) -> None:
 
 
 @contextmanager
-def _locked(home: Path) -> Iterator[None]:
+def locked(home: Path) -> Iterator[None]:
+    """Keep other processes from filling ``home``, a folder of the cache; its parents are made.
+
+    Raises ``DataError`` where the cache can't be written, or another process has held the lock for an hour.
+    """
     import filelock
 
     try:
@@ -180,7 +184,7 @@ def _locked(home: Path) -> Iterator[None]:
         lock = filelock.FileLock(home.parent / f".{home.name}.lock")
         lock.acquire(timeout=LOCK_SECONDS)
     except filelock.Timeout:
-        raise DataError(f"{home}: another process has been fetching this for {LOCK_SECONDS / 60:g} minutes") from None
+        raise DataError(f"{home}: another process has been working on this for {LOCK_SECONDS / 60:g} minutes") from None
     except OSError as error:
         raise DataError(f"{home}: the cache can't be written ({error}); FEWREC_CACHE names another") from None
     try:
@@ -198,7 +202,8 @@ def _progress() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _to_stderr(line: str) -> None:
+def to_stderr(line: str) -> None:
+    """Print one line for the user, beside what a command prints as its result."""
     from rich.console import Console
 
     Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)

@@ -63,7 +63,7 @@ def dataset_of(card: Card, raw: RawFiles) -> Dataset:
     return Dataset(
         name=card.name,
         table=coded.table,
-        catalog=Catalog(item_ids=coded.item_ids, text=text),
+        catalog=Catalog(item_ids=coded.item_ids, text=text, template=card.template),
         scale=card.scale.scale(),
         user_ids=coded.user_ids,
         kind=card.kind,

@@ -14,6 +14,7 @@ from fewrec.data.readers import delimited
 from fewrec.data.readers.delimited import OwnTable
 from fewrec.data.readers.text import align, item_text, join_genres
 from fewrec.data.table import Catalog, Dataset, Scale
+from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.data.validate import RawRatings, code_ids, code_ratings, guess_scale, numeric_ratings, scale_step
 from fewrec.errors import DataError, nearest
 
@@ -50,14 +51,16 @@ def load_own(
     delimiter: str | None = None,
     scale: tuple[float, float] | None = None,
     duplicates: str = "error",
+    template: str | None = None,
     name: str | None = None,
 ) -> Dataset:
     """Return the data set of a CSV, TSV or Parquet file (.gz too), one rating a row.
 
     Columns are named by the ``_col`` options or guessed from the header. A file without a header has the columns
     ``item, user, rating`` (three of them) or ``user, item, rating, timestamp`` (four), unless ``columns`` names them
-    in order, ``_`` for one to skip. ``items`` is a table of ``item, title[, year, genres, description]``. ``scale`` is
-    (lowest, highest); guessed if None. What was guessed is in ``notes``.
+    in order, ``_`` for one to skip. ``items`` is a table of ``item, title[, year, genres, description]``, and
+    ``template`` what an item's text is made of (``fewrec.data.template``). ``scale`` is (lowest, highest); guessed if
+    None. What was guessed is in ``notes``.
 
     Raises:
         DataError: one line naming file and row, or the option to give.
@@ -65,6 +68,7 @@ def load_own(
     path = Path(path).expanduser()
     if duplicates not in ("error", "last", "mean"):
         raise DataError(f"--duplicates '{duplicates}' is none of error, last, mean")
+    template = _template(template, items is not None)
     named = {"user": user_col, "item": item_col, "rating": rating_col, "timestamp": time_col}
     table, roles, notes = _read_ratings(path, named, columns, delimiter)
     user, item, rating = (table.frame[roles[role]] for role in ("user", "item", "rating"))
@@ -82,7 +86,7 @@ def load_own(
     return Dataset(
         name=name or _stem(path),
         table=coded.table,
-        catalog=Catalog(item_ids=coded.item_ids, text=text),
+        catalog=Catalog(item_ids=coded.item_ids, text=text, template=template),
         scale=chosen,
         user_ids=coded.user_ids,
         kind="clicks" if (chosen.low, chosen.high, chosen.step) == (0, 1, 1) else "ratings",
@@ -119,6 +123,17 @@ def _read_ratings(
     numeric = [column for column in (roles["rating"], roles["timestamp"]) if column is not None]
     table = delimited.read_delimited(path, first, delimiter, True, numeric)
     return table, roles, (_say(roles),)
+
+
+def _template(template: str | None, has_items: bool) -> str:
+    if template is None:
+        return DEFAULT_TEMPLATE
+    if not has_items:
+        raise DataError("--template: there are no item texts to make of it (give --items)")
+    try:
+        return check_template(template)
+    except ValueError as error:
+        raise DataError(f"--template: {error}") from None
 
 
 def _is_header(first: list[str], named: dict[str, str | None]) -> bool:

@@ -116,11 +116,15 @@ class Catalog:
 
     @cached_property
     def text_sha256(self) -> str | None:
-        """SHA-256 of the text columns; copies of a data set differ in accents, so a table says which text it used."""
+        """SHA-256 of the text columns, and of a template other than the usual: a table says which text it used.
+
+        Copies of a data set differ in accents.
+        """
         if self.text is None:
             return None
         lines = "\x1e".join("\x1f".join(row) for row in self.text[list(TEXT_COLUMNS)].astype(str).to_numpy())
-        return hashlib.sha256(lines.encode()).hexdigest()
+        own = "" if self.template == Catalog.template else f"\x1d{self.template}"
+        return hashlib.sha256((lines + own).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

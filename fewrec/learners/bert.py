@@ -1,56 +1,77 @@
-"""Fine-tuning a pretrained encoder on an episode's support, from the pretrained weights or from meta-train's."""
+"""Fine-tuning a pretrained language model on an episode's support, from its own weights or from meta-train's."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from fewrec.learners.text_encoder import ItemActivations, UpperLayers, mean_pool
-from fewrec.learners.text_meta import MetaTextConfig, MetaTextRegressor
-from fewrec.learners.text_regression import Params, TextConfig, TextFeatures, TextRegressor
+from fewrec.learners.base import Context
+from fewrec.learners.text.backbone import Backbone
+from fewrec.learners.text.config import MetaTextConfig, TextConfig, TunedWeights
+from fewrec.learners.text.features import TextFeatures
+from fewrec.learners.text.heads import Rows
+from fewrec.learners.text.meta import MetaTextRegressor
+from fewrec.learners.text.regression import TextLearner, TextRegressor
+from fewrec.learners.text.stack import WORDS, Params, add_lora, starting_weights
+from fewrec.learners.text.training import Slots
 
 
-class TunedLayers(TextFeatures):
-    """Mean-pooled output of the encoder whose last layers are trained."""
+class _Tuned(TextLearner):
+    """Features whose layers, biases or low-rank additions are trained."""
+
+    config: Any
+
+    def make_features(self, backbone: Backbone, ctx: Context) -> TextFeatures:
+        config = self.config
+        stack, activations = self.stack_of(backbone, ctx, config.method)
+        if config.method == "lora":
+            add_lora(stack, config.lora_rank, config.lora_alpha, config.lora_targets)
+        return TextFeatures(stack, activations, config, ctx, whole=config.method == "full")
 
     def initial(self, generator: torch.Generator) -> Params:
-        return {name: value.detach().clone() for name, value in self.upper.named_parameters()}
+        params = starting_weights(self.features.stack, self.config.method, generator)
+        if self.config.method == "full":
+            params[WORDS] = self.features.words_of_catalog()
+        return params
 
-    def pooled(self, params: Params, hidden: Tensor, mask: Tensor) -> Tensor:
-        return mean_pool(functional_call(self.upper, params, (hidden, mask)), mask)
+    # Whatever is trained starts where the pretrained model is, whose features are known.
+
+    def starting_features(self, params: Params, rows: Rows, texts: Slots) -> Tensor:
+        assert self.features.pretrained is not None
+        return self.features.pretrained[rows.item]
+
+    def starting_table(self, params: Params) -> Tensor:
+        assert self.features.pretrained is not None
+        return self.features.pretrained
 
 
-class BertFinetuneConfig(TextConfig):
-    """Options of ``bert-finetune``; ``layers`` is how many of the last layers are trained (0: the head alone)."""
+class BertFinetuneConfig(TunedWeights, TextConfig):
+    """Options of ``bert-finetune``."""
 
 
-class BertFinetune(TextRegressor):
-    """Fine-tune a pretrained text encoder with a regression head on the support's (item text, user, rating) rows.
+class BertFinetune(_Tuned, TextRegressor):
+    """Fine-tune a pretrained language model with a regression head on the support's (item text, user, rating) rows.
 
     Targets are standardised over the support. A user is an offset and a head of its own, both shrunk; offsets and heads
-    start at their exact solution for the pretrained features, then everything is trained by AdamW. The embeddings and
-    the layers below the trained ones stay frozen. Source: Devlin et al., NAACL 2019; Kumar et al., ICLR 2022.
+    start at their exact solution for the pretrained features, then everything is trained. What is trained of the
+    model is an option (``method``, ``layers``); what is below stays frozen. Source: Devlin et al., NAACL 2019; Kumar et
+    al., ICLR 2022.
     """
 
     name = "bert-finetune"
     paper = "Devlin et al., NAACL 2019; Kumar et al., ICLR 2022"
     Config = BertFinetuneConfig
 
-    def make_features(self, upper: UpperLayers, activations: ItemActivations, device: torch.device) -> TextFeatures:
-        return TunedLayers(upper, activations, device)
 
-
-class BertMetaConfig(MetaTextConfig):
+class BertMetaConfig(TunedWeights, MetaTextConfig):
     """Options of ``bert-meta``."""
 
 
-class BertMeta(MetaTextRegressor):
+class BertMeta(_Tuned, MetaTextRegressor):
     """``bert-finetune``, first fine-tuned on meta-train: see ``MetaTextRegressor``."""
 
     name = "bert-meta"
     paper = "Devlin et al., NAACL 2019; Kumar et al., ICLR 2022"
     Config = BertMetaConfig
-
-    def make_features(self, upper: UpperLayers, activations: ItemActivations, device: torch.device) -> TextFeatures:
-        return TunedLayers(upper, activations, device)

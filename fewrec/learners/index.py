@@ -24,7 +24,7 @@ class LearnerInfo:
 
 _KBV = "Koren, Bell & Volinsky, IEEE Computer 2009"
 _BERT = "Devlin et al., NAACL 2019; Kumar et al., ICLR 2022"
-_PROMPT = "Lester, Al-Rfou & Constant, EMNLP 2021"
+_PROMPT = "Lester, Al-Rfou & Constant, EMNLP 2021; Li & Liang, ACL 2021"
 
 # name, module:Class below fewrec.learners, summary, needs (separated by spaces), paper
 _ROWS = [
@@ -64,6 +64,8 @@ _ROWS = [
      "Zhu et al., SIGIR 2021"),
     ("maml-mf-l2l", "l2l:MAMLMFL2L", "maml-mf through learn2learn's wrapper: the same numbers, one by one", "",
      "Finn, Abbeel & Levine, ICML 2017"),
+    ("embed-ridge", "embed_ridge:EmbedRidge", "frozen text embeddings, ridge over an item prior of meta-train",
+     "item_text", "Hoerl & Kennard, Technometrics 1970; Reimers & Gurevych, EMNLP 2019"),
     ("bert-finetune", "bert:BertFinetune", "pretrained encoder + head, fine-tuned on the support", "item_text k>0",
      _BERT),
     ("bert-meta", "bert:BertMeta", "bert-finetune, first fine-tuned on meta-train", "item_text", _BERT),
@@ -71,6 +73,11 @@ _ROWS = [
      "item_text k>0", _PROMPT),
     ("prompt-lm-meta", "prompt:PromptLMMeta", "prompt-lm, prompt and head initialised on meta-train", "item_text",
      _PROMPT),
+    ("maml-lm", "maml_lm:MAMLLM", "MAML over a language model: a user's head or soft prompt by inner steps",
+     "item_text",
+     "Finn, Abbeel & Levine, ICML 2017; Raghu et al., ICLR 2020; Hou et al., COLING 2022"),
+    ("icl-lm", "icl:InContextLM", "frozen language model reads the user's ratings in its prompt", "item_text",
+     "Brown et al., NeurIPS 2020; Kang et al., arXiv 2305.06474, 2023"),
 ]  # fmt: skip
 
 BUILTIN: dict[str, LearnerInfo] = {

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fewrec.data.load import open_dataset
 from fewrec.data.table import Dataset
+from fewrec.data.weights import check_name, find_weights
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.episodes.split import split_dataset
 from fewrec.errors import SuiteError
@@ -45,6 +46,7 @@ class Plan:
     threads: int
     out: Path
     estimate: Estimate
+    backbone: str | None = None
 
 
 def plan(
@@ -57,6 +59,7 @@ def plan(
     seeds: Iterable[int] = (),
     episodes: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    backbone: str | None = None,
     tuned: Iterable[str | Path] = (),
     data: Dataset | str | Path | None = None,
     plugins: Iterable[str | Path] = (),
@@ -67,19 +70,22 @@ def plan(
 ) -> Plan:
     """Check everything that can be checked before any training, and return the plan.
 
-    ``tuned`` are files of ``fewrec tune``, whose rows are added beside the suite's.
+    ``tuned`` are files of ``fewrec tune``, whose rows are added beside the suite's. ``backbone`` names the language
+    model (``fewrec.data.weights.find_weights``) of all rows whose learner has that option.
 
     Raises ``SuiteError`` or ``DataError`` with one line that names the option or the file and the fix.
     """
     for plugin in plugins:
         add_plugin_file(Path(plugin))
+    if backbone is not None:
+        check_name(backbone)
     name, definition = load_suite(suite)
     if data is not None:
         data = data if isinstance(data, Dataset) else open_dataset(data, offline=offline)
         datasets = [data.name]
     definition = override(
         definition, name, learners=learners, datasets=datasets, states=states, shots=shots, seeds=seeds,
-        episodes=episodes, settings=settings, tuned=load_tuned(tuned),
+        episodes=episodes, settings=settings, backbone=backbone, tuned=load_tuned(tuned),
     )  # fmt: skip
     cells = definition.cells()
     chosen = choose_device(device)
@@ -92,7 +98,7 @@ def plan(
     earlier = [folder, *sorted(Path("results/reference").glob("*/"))]
     return Plan(
         name, definition, cells, loaded, _check_episodes(cells, loaded), chosen, threads or available_threads(), folder,
-        estimate(cells, earlier),
+        estimate(cells, earlier), backbone,
     )  # fmt: skip
 
 
@@ -136,6 +142,8 @@ def execute(
     trackers = Trackers(open_trackers(track), reporter.warn)
     if time_limit is not None and time_limit <= 0:
         raise SuiteError(f"--time-limit {time_limit:g}: give a number of seconds above 0")
+    if plan.backbone is not None:
+        find_weights(plan.backbone)  # fetched now: what can't be had is said before the first cell
     torch.set_num_threads(plan.threads)
     folder = RunFolder(plan.out)
     manifest = _manifest(plan, command)
@@ -176,12 +184,12 @@ def run(
     """Run a suite, by name or as the path of a TOML file, and return its results as tidy frames.
 
     Options are those of ``plan``: ``learners``, ``datasets``, ``states``, ``shots``, ``seeds``, ``episodes``,
-    ``settings``, ``tuned``, ``data``, ``plugins``, ``device``, ``threads``, ``out``, ``offline``. A run that was
-    interrupted is resumed; complete cells are not run again. ``time_limit`` is in seconds a cell. ``progress`` shows
-    cells done and an ETA on standard error or in the notebook; ``reporter`` takes their place. ``track`` takes names
-    (tensorboard, wandb, mlflow) and objects of one's own (``fewrec.tracking.Tracker``) that follow the run; they write
-    into OUT/tracking. ``result.leaderboard`` is the table, ``result.cells`` one row a cell, ``result.scores`` one row
-    an (episode, user).
+    ``settings``, ``backbone``, ``tuned``, ``data``, ``plugins``, ``device``, ``threads``, ``out``, ``offline``. A run
+    that was interrupted is resumed; complete cells are not run again. ``time_limit`` is in seconds a cell.
+    ``progress`` shows cells done and an ETA on standard error or in the notebook; ``reporter`` takes their place.
+    ``track`` takes names (tensorboard, wandb, mlflow) and objects of one's own (``fewrec.tracking.Tracker``) that
+    follow the run; they write into OUT/tracking. ``result.leaderboard`` is the table, ``result.cells`` one row a cell,
+    ``result.scores`` one row an (episode, user).
 
     Raises ``FewrecError`` (one line, before any training) for input or options that can't be used.
     """

@@ -112,17 +112,19 @@ def _field_difference(values: Iterable[str], fields: Iterable[str]) -> str:
 
 
 _DECIDES_EVERY_SCORE = (
-    "data", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
+    "data/load.py", "data/own.py", "data/readers", "data/synthetic.py", "data/table.py", "data/validate.py",
+    "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
 )  # fmt: skip
-"""Intervals and tests (metrics/statistics.py) are computed from scores that are there; they decide none."""
+"""What brings files (cards, fetching, weights) decides none: each file's SHA-256 is checked, and kept with the cell.
+Nor do intervals and tests (metrics/statistics.py), which are computed from scores that are there."""
 
 
 @functools.cache
 def code_hash(cls: type[Learner]) -> str:
     """Return the hash of the sources that decide a score of this learner.
 
-    These are fewrec's data, episodes and metrics of a user, the learner's module, and the modules of
-    ``fewrec.learners`` that it imports, directly or through one another.
+    These are fewrec's readers and tables of data, episodes and metrics of a user, the learner's module, and the modules
+    of ``fewrec.learners`` that it imports, directly or through one another.
     """
     root = Path(fewrec.__file__).parent
     files: dict[str, Path] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from fewrec.errors import SuiteError, nearest
@@ -21,6 +22,7 @@ def override(
     seeds: Iterable[int] = (),
     episodes: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    backbone: str | None = None,
     tuned: Iterable[LearnerRow] = (),
 ) -> Suite:
     """Return the suite with the given parts replaced.
@@ -28,6 +30,7 @@ def override(
     ``learners`` keeps the suite's rows of that label or learner and adds other registered learners. ``tuned`` rows come
     behind those of the same learner.
     ``settings`` maps a label or learner to options; the rows concerned get a label that names what was set.
+    ``backbone`` is an option for all rows whose learner has it and that ``settings`` doesn't give another.
     """
     values = suite.model_dump()
     replaced: dict[str, Iterable[Any]] = {"datasets": datasets, "states": states, "shots": shots, "seeds": seeds}
@@ -49,12 +52,14 @@ def override(
     for row in tuned:
         same = [place for place, other in enumerate(rows) if other.learner == row.learner]
         rows.insert(same[-1] + 1 if same else len(rows), row)
-    for target, options in (settings or {}).items():
+    for target in settings or {}:
         if not any(target in (row.shown, row.learner) for row in rows):
             raise SuiteError(
                 f"--set {target}: no such learner in suite {name}{nearest(target, [r.shown for r in rows])}"
             )
-        rows = [_with_options(row, options) if target in (row.shown, row.learner) else row for row in rows]
+    if backbone is not None and not any(_has_backbone(row) for row in rows):
+        raise SuiteError(f"--backbone {backbone}: no learner in suite {name} reads texts with one (add --learner)")
+    rows = [_changed(row, settings or {}, backbone) for row in rows]
     values["learners"] = _unique(rows)
     return make_suite(values, name)
 
@@ -63,6 +68,25 @@ def _unique(rows: list[LearnerRow]) -> list[dict[str, Any]]:
     return list({row.shown: row.model_dump() for row in rows}.values())
 
 
+def _has_backbone(row: LearnerRow) -> bool:
+    return "backbone" in learner_class(row.learner).Config.model_fields
+
+
+def _changed(row: LearnerRow, settings: Mapping[str, Mapping[str, Any]], backbone: str | None) -> LearnerRow:
+    own = [options for target, options in settings.items() if target in (row.shown, row.learner)]
+    if backbone is not None and _has_backbone(row) and not any("backbone" in options for options in own):
+        own.insert(0, {"backbone": backbone})
+    for options in own:
+        row = _with_options(row, options)
+    return row
+
+
 def _with_options(row: LearnerRow, options: Mapping[str, Any]) -> LearnerRow:
-    said = ",".join(f"{key}={value}" for key, value in options.items())
+    said = ",".join(f"{key}={_shown(key, value)}" for key, value in options.items())
     return LearnerRow(learner=row.learner, label=f"{row.shown}[{said}]", config={**row.config, **options})
+
+
+def _shown(key: str, value: Any) -> Any:
+    """Return a value as a label has it: of a backbone's folder, which is of this machine, the last part."""
+    is_local = key == "backbone" and Path(str(value)).expanduser().exists()
+    return Path(value).name if is_local else value

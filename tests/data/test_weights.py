@@ -1,4 +1,4 @@
-"""Model weights by built-in name, hub repository or folder: safetensors only, and quick to say what is missing."""
+"""Model weights by built-in name, hub repository or folder: no pickles, and quick to say what is missing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_hash_of_sharded_weights_depends_on_every_shard(tmp_path):
 
 def test_pickled_weights_are_refused(tmp_path):
     folder = folder_with(tmp_path / "mine", config__json=b"{}", pytorch_model__bin=b"abc")
-    with pytest.raises(DataError, match=r"no \*.safetensors file, .*pytorch_model.bin would run code"):
+    with pytest.raises(DataError, match=r"no \*.safetensors file and no \*.gguf, .*pytorch_model.bin would run code"):
         find_weights(folder)
 
 
@@ -121,3 +121,49 @@ def test_a_weights_card_may_not_name_pickles():
     source = {"type": "hub", "repository": "a/b", "files": {"pytorch_model.bin": "0" * 64}}
     with pytest.raises(ValueError, match="weights are .safetensors"):
         WeightsCard(name="w", title="", licence="", citation="", homepage="", sources=[source])
+
+
+@pytest.mark.parametrize("names", [("a.gguf", "b.gguf"), ("a.gguf", "model.safetensors"), ("config.json",)])
+def test_a_weights_card_names_safetensors_or_one_gguf_file(names):
+    source = {"type": "hub", "repository": "a/b", "files": dict.fromkeys(names, "0" * 64)}
+    with pytest.raises(ValueError, match="weights are .safetensors or one .gguf"):
+        WeightsCard(name="w", title="", licence="", citation="", homepage="", sources=[source])
+
+
+def test_of_a_repository_without_safetensors_its_gguf_file_is_fetched(gguf_of, tmp_path, sha, monkeypatch):
+    file, asked = gguf_of(), []
+
+    def snapshot(repository, revision, patterns, offline=False):
+        if offline:
+            raise DataError("not here")
+        asked.append(patterns)
+        return file.parent
+
+    monkeypatch.setattr(weights, "hub_snapshot", snapshot)
+    monkeypatch.setattr(weights, "hub_files", lambda *_: ["README.md", "model.gguf", "config.json"])
+    assert find_weights("some/model", cache=tmp_path / "cache").sha256 == sha(file.read_bytes())
+    assert asked == [["model.gguf"]]
+
+
+def test_a_repositorys_safetensors_win_and_many_gguf_files_are_refused(tmp_path, monkeypatch, sha):
+    folder = folder_with(tmp_path / "repo", config__json=b"{}", model__safetensors=b"abc")
+
+    def snapshot(repository, revision, patterns, offline=False):
+        if offline:
+            raise DataError("not here")
+        return folder
+
+    monkeypatch.setattr(weights, "hub_snapshot", snapshot)
+    files = ["config.json", "model.safetensors", "model.Q4.gguf", "model.Q8.gguf"]
+    monkeypatch.setattr(weights, "hub_files", lambda *_: files)
+    assert find_weights("some/model").sha256 == sha(b"abc")
+    files.remove("model.safetensors")
+    with pytest.raises(DataError, match=r"some/model: it has 2 GGUF files .*; download one, and give its path"):
+        find_weights("some/model")
+
+
+def test_a_name_is_checked_without_fetching_anything():
+    assert isinstance(weights.check_name("SmolLM2-135M-Instruct"), WeightsCard)
+    assert weights.check_name("HuggingFaceTB/SmolLM2-135M-Instruct") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    with pytest.raises(DataError, match="did you mean 'SmolLM2-135M-Instruct'?"):
+        weights.check_name("SmolLM2-135M")

@@ -1,6 +1,6 @@
 """Every built-in learner keeps the contract: one conformance suite for all of them.
 
-Those that read text run it in test_bert.py and test_prompt.py, on a tiny encoder made there; the one that needs
+Those that read text run it in tests of their own, on tiny language models made there; the one that needs
 learn2learn runs it in test_l2l.py, where that can be imported.
 """
 
@@ -45,7 +45,8 @@ globals().update(_cases())
 
 
 def test_the_learners_that_run_the_suite_elsewhere_do():
-    files = ("test_bert.py", "test_prompt.py", "test_l2l.py")
+    names = ("bert", "prompt", "embed_ridge", "icl", "maml_lm", "l2l")
+    files = [f"test_{name}.py" for name in names]
     sources = "".join((Path(__file__).parent / name).read_text() for name in files)
     classes = [learner_class(name) for name in ELSEWHERE]
     assert [cls.__name__ for cls in classes if f"learner = {cls.__name__}\n" not in sources] == []

@@ -79,6 +79,24 @@ def test_a_setting_changes_the_option_and_the_label():
         override(suite, "t", settings={"mf": {"rank": 2}})
 
 
+def test_a_backbone_is_set_and_said_in_every_row_that_has_one(tmp_path):
+    suite = parse_suite(TINY, "t")
+    with pytest.raises(SuiteError, match=r"--backbone x/y: no learner in suite t reads texts with one"):
+        override(suite, "t", backbone="x/y")
+    more = ["bias", "bert-finetune", "prompt-lm"]
+    changed = override(suite, "t", learners=more, backbone="x/y", settings={"prompt-lm": {"epochs": 2}})
+    labels = ["bias", "bert-finetune[backbone=x/y]", "prompt-lm[backbone=x/y][epochs=2]"]
+    assert [row.shown for row in changed.learners] == labels
+    backbones = {cell.label: cell.config.get("backbone") for cell in changed.cells()}
+    assert backbones == dict(zip(labels, (None, "x/y", "x/y"), strict=True))
+    chosen = override(suite, "t", learners=more, backbone="x/y", settings={"prompt-lm": {"backbone": "a/b"}})
+    assert chosen.learners[-1].shown == "prompt-lm[backbone=a/b]"
+    (tmp_path / "mine").mkdir()
+    local = override(suite, "t", learners=["prompt-lm"], backbone=str(tmp_path / "mine"))
+    assert local.learners[0].shown == "prompt-lm[backbone=mine]"
+    assert local.learners[0].config["backbone"] == str(tmp_path / "mine")
+
+
 def test_overrides_replace_data_sets_shots_and_seeds():
     suite = override(parse_suite(TINY, "t"), "t", shots=[1, "rest"], seeds=[7], datasets=["other"], episodes=3)
     assert (suite.shots, suite.seeds, suite.datasets, suite.episodes) == ((1, "rest"), (7,), ("other",), 3)

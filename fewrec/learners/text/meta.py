@@ -6,61 +6,29 @@ error on the ratings once users' effects are taken out, at one text an item inst
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from fewrec.episodes.meta import MetaTrainSet
-from fewrec.episodes.support import Support, SupportBatch
+from fewrec.episodes.support import SupportBatch
 from fewrec.errors import NotApplicable
-from fewrec.learners.base import Context, Predictor
+from fewrec.learners.base import BatchPredictor, Context
 from fewrec.learners.effects import KnownUsers, ridge_effects
-from fewrec.learners.text_regression import (
-    Params,
-    Rows,
-    TextConfig,
-    TextPredictor,
-    TextRegressor,
-    adamw,
-    fine_tune,
-    solve_heads,
-)
+from fewrec.learners.text.augment import kept_tokens
+from fewrec.learners.text.config import ADAPT_OPTIONS, MetaTextConfig, PriorConfig
+from fewrec.learners.text.heads import Rows, solve_heads
+from fewrec.learners.text.regression import Adapted, TextPredictor, TextRegressor
+from fewrec.learners.text.stack import Params
+from fewrec.learners.text.training import fine_tune, make_optimiser, schedule
 from fewrec.learners.validation import Validation
 
-
-class MetaTextConfig(TextConfig):
-    """Options of the meta-trained text learners, beside those of the episode.
-
-    ``item_effects``: whether a seen item's own ratings correct what its text says, shrunk by ``effect_ridge`` ratings.
-    ``item_ridge`` and ``meta_user_ridge`` shrink the effects that are regressed on text; there an item with n ratings
-    has the weight n / (n + ``weight_ridge``), and ``text_ridge`` shrinks the head. The other ``meta_`` options and
-    ``token_dropout`` (the share of a text's tokens hidden at each step) belong to training it; ``patience`` epochs
-    without a better score on meta-validation end it, and the best epoch, the start included, is kept.
-    """
-
-    item_effects: bool = True
-    effect_ridge: float = Field(8.0, gt=0)
-    item_ridge: float = Field(5.0, gt=0)
-    meta_user_ridge: float = Field(10.0, gt=0)
-    weight_ridge: float = Field(50.0, ge=0)
-    text_ridge: float = Field(2.0, gt=0)
-    meta_epochs: int = Field(4, ge=0)
-    meta_batch_size: int = Field(64, ge=1)
-    meta_learning_rate: float = Field(3e-5, ge=0)
-    meta_head_learning_rate: float = Field(1e-4, ge=0)
-    meta_weight_decay: float = Field(0.01, ge=0)
-    token_dropout: float = Field(0.5, ge=0, lt=1)
-    patience: int = Field(2, ge=1)
-    n_query: int = Field(10, ge=1)
-    head_variance: float = Field(0.0, ge=0)
-    epochs: int = Field(3, ge=0)
-    learning_rate: float = Field(1e-5, ge=0)
-    head_learning_rate: float = Field(1e-4, ge=0)
+_SOLVED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +76,7 @@ class MetaTextRegressor(TextRegressor):
     """
 
     needs = frozenset({"item_text"})
-    adapt_options = frozenset(
-        {"item_effects", "epochs", "batch_size", "learning_rate", "head_learning_rate", "weight_decay"}
-    )
+    adapt_options = ADAPT_OPTIONS
     config: MetaTextConfig
     prior: TextPrior
 
@@ -119,77 +85,75 @@ class MetaTextRegressor(TextRegressor):
             raise NotApplicable(f"{self.name} is meta-trained on the data set's own item texts")
         generator = ctx.generator(source.seed)
         self.known = KnownUsers.of(source.table)
-        targets = _item_targets(source, self.config)
+        targets = item_targets(source, self.config)
         validation = Validation(source, (5, 10), self.config.n_query)
         # Text alone and no training on the support: the one score that options of adapting can't move.
         probe = type(self)(self.config.model_copy(update={"item_effects": False, "epochs": 0}))
         probe.features, probe.known = self.features, self.known
         best, waited = float("inf"), 0
-        for epoch, (params, head, centre) in enumerate(self._training(targets, generator, ctx)):
-            probe.prior = self._prior(params, head, centre, targets)
+        for epoch, (params, head, centre, table) in enumerate(self._training(targets, generator, ctx)):
+            probe.prior = self._prior(params, head, centre, targets, table)
             score = validation.rmse(probe, ctx) if validation else -float(epoch)
             ctx.log(epoch, validation_rmse=score)
             if score < best:
                 best, waited, self.prior = score, 0, probe.prior
                 continue
             waited += 1
-            if waited >= self.config.patience:
+            if waited >= self.config.meta_patience:
                 break
 
     def _training(
         self, targets: ItemTargets, generator: torch.Generator, ctx: Context
-    ) -> Iterator[tuple[Params, Tensor, float]]:
-        """Yield (params, head, weighted mean residual) at the start and after each epoch."""
-        config, device = self.config, self.features.device
+    ) -> Iterator[tuple[Params, Tensor, float, Tensor]]:
+        """Yield (params, head, weighted mean residual, the catalog's features) at the start and after each epoch."""
+        config, features, device = self.config, self.features, self.features.device
         weight = targets.count / (targets.count + config.weight_ridge)
         centre = float((weight * targets.residual).sum() / weight.sum())
         target = (targets.residual - centre) / targets.noise
-        params = self.features.initial(generator)
-        x = self.features.frozen(params, targets.items).double().cpu()
-        normal = x.T @ (x * weight.unsqueeze(1)) + config.text_ridge * torch.eye(x.shape[1], dtype=x.dtype)
-        solved = torch.linalg.solve(normal, x.T @ (weight * target))
-        head = solved.to(device, self.features.centre.dtype)
-        yield params, head, centre
-        if config.meta_epochs == 0:
+        params = self.initial(generator)
+        table = self.starting_table(params)
+        x = table[targets.items.to(device)].double().cpu()
+        head = ridge_head(x, target, weight, config.text_ridge).to(device, features.centre.dtype)
+        yield params, head, centre, table
+        if not params or not config.meta_epochs:
             return
         params = {name: p.clone().requires_grad_() for name, p in params.items()}
         head = head.clone().requires_grad_()
         weight, target = ((v / s).to(device, head.dtype) for v, s in ((weight, weight.mean()), (target, 1.0)))
-        decay = config.meta_weight_decay
         groups = [
-            {"params": list(params.values()), "lr": config.meta_learning_rate, "weight_decay": decay},
+            {
+                "params": list(params.values()),
+                "lr": config.meta_learning_rate,
+                "weight_decay": config.meta_weight_decay,
+            },
             {"params": [head], "lr": config.meta_head_learning_rate, "weight_decay": 0.0},
         ]
-        optimiser = adamw([group for group in groups if group["params"]], device)
+        optimiser = make_optimiser(config.optimizer, groups)
         steps = config.meta_epochs * -(-len(targets.items) // config.meta_batch_size)
-        warm_up = max(1.0, 0.1 * steps)
-        rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / warm_up, 1 - step / steps))
+        rate = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule("linear", 0.1, steps))
         for _ in ctx.progress(range(config.meta_epochs), f"{self.name}: epochs"):
-            for batch in self._batches(targets.items, generator):
-                hidden, mask = self.features.activations.padded(targets.items[batch], device)
-                if config.token_dropout:
-                    kept = torch.rand(mask.shape, generator=generator) >= config.token_dropout
-                    kept[:, 0] = True
-                    mask = mask & kept.to(device)
-                x = (self.features.pooled(params, hidden, mask) - self.features.centre) / self.features.spread
+            order = torch.randperm(len(targets.items), generator=generator)
+            batches = order.split(config.meta_batch_size)
+            for batch in ctx.progress(batches, f"{self.name}: batches"):
+                plan = features.plan(targets.items[batch].unsqueeze(0))
+                kept = kept_tokens(plan, config.token_dropout, [generator]) if config.token_dropout else None
                 rows = batch.to(device)
-                loss = (weight[rows] * (x @ head - target[rows]).square()).mean()
+                loss = (weight[rows] * (features.run(params, plan, kept)[0] @ head - target[rows]).square()).mean()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 rate.step()
-            yield {name: p.detach().clone() for name, p in params.items()}, head.detach().clone(), centre
+            trained = {name: p.detach().clone() for name, p in params.items()}
+            table = features.frozen(trained, torch.arange(len(features.activations)))
+            yield trained, head.detach().clone(), centre, table
 
-    def _batches(self, items: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Return an epoch's batches: random, but within stretches of eight batches alike in length, in random order."""
-        size = self.config.meta_batch_size
-        batches: list[Tensor] = []
-        for stretch in torch.randperm(len(items), generator=generator).split(8 * size):
-            batches += [stretch[rows] for rows in self.features.activations.batches(items[stretch], size)]
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    def starting_table(self, params: Params) -> Tensor:
+        """Return the features (n_items, d) of the catalog before training, by ``initial`` parameters."""
+        return self.features.frozen(params, torch.arange(len(self.features.activations)))
 
-    def _prior(self, params: Params, head: Tensor, centre: float, targets: ItemTargets) -> TextPrior:
-        table = self.features.frozen(params, torch.arange(len(self.features.activations)))
+    def _prior(
+        self, params: Params, head: Tensor, centre: float, targets: ItemTargets, table: Tensor
+    ) -> TextPrior:
         correction = torch.zeros(len(table), dtype=torch.float64)
         prior = TextPrior(params, table, head, targets.mu + centre, targets.noise, correction)
         missing = targets.mu + targets.residual - prior.text_effect()[targets.items]
@@ -199,23 +163,58 @@ class MetaTextRegressor(TextRegressor):
         correction[targets.items] = missing * targets.count / (targets.count + self.config.effect_ridge)
         return prior
 
-    def adapt(self, support: Support, ctx: Context) -> Predictor:
-        prior, device = self.prior, self.features.device
-        base = prior.intercept + (prior.correction if self.config.item_effects else torch.zeros_like(prior.correction))
-        known = self.known.ratings(SupportBatch.of([support]))
+    @property
+    def base(self) -> Tensor:
+        """What is predicted of each item before its text, (n_items,) float64."""
+        correction = self.prior.correction
+        return self.prior.intercept + (correction if self.config.item_effects else torch.zeros_like(correction))
 
-        def rows(user: Tensor, item: Tensor, rating: Tensor) -> Rows:
-            target = (rating.double() - base[item]) / prior.spread
-            return Rows(user.to(device), item.to(device), target.to(device, prior.table.dtype))
+    def adapt_batch(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
+        user, item, rating = self.known.ratings(supports)
+        order = user.argsort(stable=True)  # each user's support, then what meta-train knows of it
+        known = (user[order], item[order], rating[order])
+        first = torch.searchsorted(known[0], supports.user_offsets)
+        alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for e in self._by_size(supports):
+            n = int(supports.offsets[e + 1] - supports.offsets[e])
+            alike[n, int(supports.n_users[e]), int(first[e + 1] - first[e])].append(e)
+        adapted = []
+        for (n, _, n_known), members in alike.items():
+            size = self.in_flight(n) if n and self.trains_on_supports else _SOLVED_AT_ONCE
+            for start in range(0, len(members), size):
+                part = members[start : start + size]
+                at = first[part].unsqueeze(1) + torch.arange(n_known)
+                local = known[0][at] - supports.user_offsets[part].unsqueeze(1)
+                every = self._rows(local, known[1][at], known[2][at])
+                adapted.append(self._adapt_part(supports, part, every, ctx))
+        return TextPredictor(adapted, len(supports))
 
-        every = rows(*known)
-        heads = solve_heads(prior.table[every.item], every, support.n_users, self.config, prior.head)
-        if self.config.epochs == 0 or not len(support.item):
-            return TextPredictor(heads, lambda wanted: prior.table[wanted.to(device)], prior.spread, base)
-        own = rows(support.user.cpu(), support.item.cpu(), support.rating.cpu())
-        generator = ctx.generator(support.seed)
-        params, heads = fine_tune(self.features, prior.params, heads, own, self.config, generator, prior.head)
-        return TextPredictor(heads, lambda wanted: self.features.frozen(params, wanted), prior.spread, base)
+    @property
+    def trains_on_supports(self) -> bool:
+        return self.config.epochs > 0
+
+    def _rows(self, user: Tensor, item: Tensor, rating: Tensor) -> Rows:
+        """Return ratings (E, n) as what text and item effects leave of them, in units of the noise."""
+        target = (rating.double() - self.base[item]) / self.prior.spread
+        return Rows(user, item, target.to(self.prior.table.dtype)).to(self.features.device)
+
+    def _adapt_part(self, supports: SupportBatch, part: list[int], every: Rows, ctx: Context) -> Adapted:
+        """Adapt to episodes of equal sizes; ``every``: all that is known of their users, which the heads start from."""
+        prior, n_users = self.prior, int(supports.n_users[part[0]])
+        n = int(supports.offsets[part[0] + 1] - supports.offsets[part[0]])
+        per_user = n_users if self.per_user else 0
+        heads = solve_heads(prior.table[every.item], every, n_users, self.config, prior.head)
+        params: Params = {}
+        if n and self.trains_on_supports:
+            at = supports.offsets[part].unsqueeze(1) + torch.arange(n)
+            own = self._rows(supports.user[at].cpu(), supports.item[at].cpu(), supports.rating[at].cpu())
+            generators = [ctx.generator(int(supports.seeds[e])) for e in part]
+            groups = len(part) * max(per_user, 1)
+            params = {name: p.expand(groups, *p.shape) for name, p in prior.params.items()}
+            params, heads = fine_tune(self.features, params, heads, own, self.config, generators, prior.head, per_user)
+        spread = torch.full((len(part),), prior.spread, dtype=torch.float64)
+        table = None if params else prior.table
+        return Adapted(part, self.features, params, heads, spread, self.base.unsqueeze(0), per_user, table)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         prior = self.prior
@@ -236,7 +235,14 @@ class MetaTextRegressor(TextRegressor):
         return made + 2 * len(self.prior.head) + len(self.prior.correction) + 2
 
 
-def _item_targets(source: MetaTrainSet, config: MetaTextConfig) -> ItemTargets:
+def ridge_head(x: Tensor, target: Tensor, weight: Tensor, ridge: float) -> Tensor:
+    """Return the (d,) minimiser of ``sum weight (target - x . w)^2 + ridge w^2`` for x (n, d), float64."""
+    normal = x.T @ (x * weight.unsqueeze(1)) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
+    return torch.linalg.solve(normal, x.T @ (weight * target))
+
+
+def item_targets(source: MetaTrainSet, config: PriorConfig) -> ItemTargets:
+    """Return the items' mean residuals above users' effects, by ridge effects of meta-train."""
     table = source.table
     effects = ridge_effects(table, config.item_ridge, config.meta_user_ridge)
     residual = table.rating - effects.mu - effects.user[table.user]

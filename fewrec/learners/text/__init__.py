@@ -1,0 +1,1 @@
+"""Language models for recommendation: backbones, what is trained of them, and how, many episodes at once."""
