@@ -1,6 +1,6 @@
 # make bench: from a fresh clone to a leaderboard. make test: the test suite. Both make .venv first and reuse it.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test perf perf-items docs lint clean
+.PHONY: help setup bench test perf perf-items perf-episodes docs lint clean
 
 READY := .venv/.fewrec-ready
 # -P: the folder datasets/ is no package to import
@@ -23,9 +23,12 @@ bench: $(READY)  ## run the suite `quick`; the leaderboard is results/quick/lead
 test: $(READY)  ## run the tests (options: ARGS="...", WORKERS=2)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist worksteal -p no:benchmark $(ARGS)
 
-# No pythonpath: with the repository's root on it, the Trainer would take the folder datasets/ for the package.
-perf: $(READY)  ## measure fewrec beside its peers; writes results/perf/perf.csv
-	$(PYTHON_IN_VENV) -m pytest -o pythonpath= benchmarks/perf $(ARGS)
+# The path is that of the opponents; with the repository's root, the Trainer would take datasets/ for the package.
+perf: $(READY)  ## measure fewrec beside its peers; writes results/perf/perf.csv and memory.csv
+	$(PYTHON_IN_VENV) -m pytest -o pythonpath=benchmarks/perf benchmarks/perf $(ARGS)
+
+perf-episodes: $(READY)  ## measure throughput against the episodes in flight; writes results/perf/in-flight-*
+	.venv/bin/python benchmarks/perf/in_flight.py $(ARGS)
 
 perf-items: $(READY)  ## measure time against the number of items; writes results/perf/items.csv, .png and .svg
 	$(PYTHON_IN_VENV) benchmarks/perf/items.py $(ARGS)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from fewrec.report.comparison.paired import PairedScores, paired_figures
 from fewrec.report.leaderboard import TRIVIAL
 from fewrec.report.numbers import fixed, interval, short
+from fewrec.report.results import Results, load_results
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -172,6 +174,79 @@ def coverage_table() -> str:
     return "\n".join(lines)
 
 
+BARS = (
+    ("embed-ridge", "user-mean"),
+    ("embed-ridge", "bias"),
+    ("bert-meta", "user-mean"),
+    ("bert-meta", "bias"),
+    ("bert-meta", "embed-ridge"),
+)
+
+
+def pairs_table(suite: str, pairs: tuple[tuple[str, str], ...] = BARS) -> str:
+    """Return paired differences of RMSE between rows of results/reference/SUITE, each K in a column."""
+    results = load_results(ROOT / "results/reference" / suite)
+    shots = sorted(results.cells["k_shot"].unique())
+    lines = [
+        "| difference of RMSE [95 %] | " + " | ".join(f"K = {k}" for k in shots) + " |",
+        "| --- |" + " ---: |" * len(shots),
+    ]
+    for one, other in pairs:
+        figures = paired_figures([_pair(results, k, other, one) for k in shots]).to_dict("records")
+        ends = ("rmse_diff", "rmse_diff_low", "rmse_diff_high")
+        cells = [interval(*(row[end] for end in ends), sign=True) for row in figures]
+        lines.append(f"| `{one}` − `{other}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _pair(results: Results, k_shot: int, a: str, b: str) -> PairedScores:
+    """Return the scores of two rows of a table on the episodes of all seeds."""
+    cells, keys = results.cells, ["seed", "episode", "user"]
+    sides = []
+    for label in (a, b):
+        own = cells[(cells["label"] == label) & (cells["k_shot"] == k_shot)][["cell", "seed"]]
+        sides.append(results.scores.merge(own, on="cell").sort_values(keys, ignore_index=True))
+    assert sides[0][keys].equals(sides[1][keys]), f"{a} and {b} were not run on the same episodes"
+    columns = ("n", "se", "ae")
+    return PairedScores(
+        sides[0]["user"].to_numpy(), *({name: side[name].to_numpy() for name in columns} for side in sides)
+    )
+
+
+def ways_table(state: str) -> str:
+    """Return, from results/reference/lm, each way of adapting at every K: the difference to bias, and what it costs."""
+    table = pd.read_csv(ROOT / "results/reference/lm/leaderboard.csv")
+    return _by_shots(table[table["state"] == state])
+
+
+def suite_table(suite: str) -> str:
+    """Return the same of a reference with one state."""
+    return _by_shots(pd.read_csv(ROOT / "results/reference" / suite / "leaderboard.csv"))
+
+
+def _by_shots(table: pd.DataFrame) -> str:
+    shots = sorted(table["k_shot"].unique())
+    rows = {(row["label"], row["k_shot"]): row for row in table.to_dict("records")}
+    order = table[table["k_shot"] == shots[-1]].sort_values("rmse")["label"]  # rows without figures come last
+    lines = [
+        "| row | " + " | ".join(f"K = {k}: RMSE | − bias [95 %]" for k in shots) + " | meta-fit s | ms an episode |",
+        "| --- |" + " ---: |" * (2 * len(shots) + 2),
+    ]
+    for label in order:
+        own = [rows[label, k] for k in shots]
+        cells = [f"*{label}*" if own[0]["learner"] in TRIVIAL else f"`{label}`"]
+        for row in own:
+            if row["status"] == "ok":
+                difference = (row[f"diff_bias{end}"] for end in ("", "_low", "_high"))
+                cells += [fixed(row["rmse"], 4), "" if label == "bias" else interval(*difference, sign=True)]
+            else:
+                cells += [row["status"], ""]
+        last = own[-1]
+        cells += [short(last["meta_fit_s"]), short(last["adapt_ms_p50"] + last["predict_ms"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 PAGES = {
     "README.md": {"quick": both_states_table},
     "docs/tables.md": {
@@ -181,6 +256,14 @@ PAGES = {
     },
     "docs/metrics.md": {"coverage": coverage_table},
     "docs/speed.md": {"perf": perf_table},
+    "docs/language_models.md": {
+        "bars": lambda: suite_table("lm_bars"),
+        "pairs": lambda: pairs_table("lm_bars"),
+        "ways-user-cold": lambda: ways_table("user-cold"),
+        "ways-both-cold": lambda: ways_table("both-cold"),
+        "decoder": lambda: suite_table("lm_decoder"),
+        "ablation": lambda: suite_table("lm_ablation"),
+    },
     "docs/learners.md": {"shots": shots_table, "curves": curves_table, "l2l": l2l_table},
 }
 

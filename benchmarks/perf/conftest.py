@@ -1,6 +1,7 @@
 """What the comparisons share: the stopwatch that times both sides in turn, the real data, and the table that they fill.
 
-``make perf`` runs this folder and writes results/perf/perf.csv and, beside it, machine.json.
+``make perf`` runs this folder and writes results/perf/perf.csv and, beside it, memory.csv and machine.json. With
+``--device cuda`` the rows of language models are measured there (benchmarks/gpu.sh).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -41,17 +42,35 @@ class Row:
 
 
 ROWS = pytest.StashKey[list[Row]]()
+PEAKS = pytest.StashKey[list[dict[str, str]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where rows of language models are measured: cpu or cuda")
+    parser.addoption("--into", default=str(FOLDER), help="the folder for perf.csv")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+    config.stash[PEAKS] = []
+
+
+@pytest.fixture
+def memory(request: pytest.FixtureRequest) -> Callable[[str, str, float, float], None]:
+    """Add a learner's peak of resident memory and its limit, both in GB, to memory.csv."""
+
+    def add(learner: str, backbone: str, peak: float, limit: float) -> None:
+        row = {"learner": learner, "backbone": backbone, "peak_gb": f"{peak:.3g}", "limit_gb": f"{limit:g}"}
+        request.config.stash[PEAKS].append(row)
+
+    return add
 
 
 @pytest.fixture
 def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
     """Time two ways to do the same work in turn, after one warm-up each, and add their medians to the table.
 
-    ``ours`` and ``other`` get the number of the round. ``note`` is text, or a function called when all rounds are over.
+    ``ours`` and ``other`` get the number of the round. ``note`` is text, or a function of both medians.
     ``other_share``: the part of the work that ``other`` does in a round; its time is scaled to the whole.
     """
 
@@ -61,7 +80,7 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
         other: Callable[[int], object],
         *,
         other_name: str,
-        note: str | Callable[[], str] = "",
+        note: str | Callable[[float, float], str] = "",
         rounds: int = 5,
         other_share: float = 1.0,
     ) -> None:
@@ -79,7 +98,8 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
             return
         ours_s = benchmark.stats.stats.median
         other_s = statistics.median(seconds[1:]) / other_share
-        text = "; ".join(filter(None, [note() if callable(note) else note, f"median of {rounds} rounds"]))
+        said = note(ours_s, other_s) if callable(note) else note
+        text = "; ".join(filter(None, [said, f"median of {rounds} rounds"]))
         row = Row(name, ours_s, other_name, other_s, other_s / ours_s, text)
         request.config.stash[ROWS].append(row)
 
@@ -87,24 +107,32 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    rows = session.config.stash[ROWS]
-    if not rows:
+    rows, peaks = session.config.stash[ROWS], session.config.stash[PEAKS]
+    folder = Path(session.config.getoption("--into"))
+    if not rows and not peaks:
         return
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "perf.csv").open("w", newline="") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    if peaks:
+        with (folder / "memory.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, list(peaks[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(peaks)
+    with (folder / "perf.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         table.writeheader()
         for row in rows:
             numbers = {key: f"{value:.4g}" for key, value in asdict(row).items() if isinstance(value, float)}
             table.writerow(asdict(row) | numbers)
-    machine = environment.describe(torch.device("cpu"), torch.get_num_threads())
-    (FOLDER / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
+    machine = environment.describe(torch.device(session.config.getoption("--device")), torch.get_num_threads())
+    (folder / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     for row in config.stash[ROWS]:
         sides = f"{row.ours_s:.4g} s, {row.other}: {row.other_s:.4g} s"
         terminalreporter.write_line(f"{row.benchmark}: {sides}, {row.ratio:.3g} times as long ({row.note})")
+    for peak in config.stash[PEAKS]:
+        terminalreporter.write_line("{learner} on {backbone}: {peak_gb} GB at most, limit {limit_gb}".format(**peak))
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +149,12 @@ def user_cold(ml_100k: Dataset) -> Split:
 @pytest.fixture(scope="session")
 def ctx(ml_100k: Dataset, user_cold: Split, tmp_path_factory: pytest.TempPathFactory) -> Context:
     return Context(torch.device("cpu"), user_cold.catalog, ml_100k.scale, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def device_ctx(ctx: Context, pytestconfig: pytest.Config) -> Context:
+    """``ctx`` on the device that rows of language models are measured on."""
+    return replace(ctx, device=torch.device(pytestconfig.getoption("--device")))
 
 
 @pytest.fixture(scope="session")

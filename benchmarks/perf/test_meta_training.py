@@ -79,7 +79,7 @@ def test_meta_training_step(compare, source, ctx, name):
         plain.meta_step(learner, *part)
         seconds.append(time.perf_counter() - start)
 
-    def note() -> str:
+    def note(ours_s: float, other_s: float) -> str:
         ms = 1000 * statistics.median(seconds[1:]) / len(part[0])
         return (
             f"MovieLens-100K, float32 on both sides, ours with Adam; "

@@ -80,8 +80,8 @@ def attend(
             shape = (*mask.shape[:3], prefix_key.shape[-2])
             visible = mask.new_ones(shape) if mask.dtype == torch.bool else mask.new_zeros(shape)
             mask = torch.cat([visible, mask], 3)
-    if softcap is not None:
-        return _capped(query, key, value, mask, causal, dropout, scaling, softcap).transpose(1, 2), None
+    if softcap is not None or _slow_backward(query, key):
+        return _plain(query, key, value, mask, causal, dropout, scaling, softcap).transpose(1, 2), None
     output = scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
@@ -96,14 +96,22 @@ def _near(query: Tensor, positions: Tensor | None, window: int) -> Tensor:
     return ((positions.unsqueeze(2) - positions.unsqueeze(1)).abs() < window).unsqueeze(1)
 
 
-def _capped(
+def _slow_backward(query: Tensor, key: Tensor) -> bool:
+    """Return whether torch's own attention would take longer, as its gradients in half precision on a CPU do."""
+    half = query.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu")
+    needed = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
+    return query.device.type == "cpu" and half and needed
+
+
+def _plain(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, dropout: float, scaling: float | None,
-    softcap: float,
+    softcap: float | None,
 ) -> Tensor:  # fmt: skip
-    """Return attention (B, heads, T, d) with scores between -softcap and softcap (Gemma 2), which torch's own can't."""
+    """Return attention (B, heads, T, d) by its definition; scores between -softcap and softcap (Gemma 2), if given."""
     key, value = (states.repeat_interleave(query.shape[1] // states.shape[1], 1) for states in (key, value))
     scores = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    scores = (scores / softcap).tanh() * softcap
+    if softcap is not None:
+        scores = (scores / softcap).tanh() * softcap
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:

@@ -36,6 +36,7 @@ class EpisodeLinear(nn.Module):
             self.register_parameter(name, None)
         self.scaling = 1.0
         self.out_features, self.in_features = weight.shape
+        self._half: Tensor | None = None
 
     def add_lora(self, rank: int, alpha: float) -> None:
         """Give the layer a low-rank addition that is nothing yet; scaled by ``alpha / rank``."""
@@ -44,7 +45,7 @@ class EpisodeLinear(nn.Module):
         self.lora_b = nn.Parameter(self.weight.new_zeros(self.out_features, rank), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = _alone(self.weight, 2), None if self.bias is None else _alone(self.bias, 1)
+        weight, bias = _alone(self._weight(x), 2), None if self.bias is None else _alone(self.bias, 1)
         if weight.dim() == 2 and (bias is None or bias.dim() == 1):
             out = linear(x, weight, bias)
         else:
@@ -54,6 +55,19 @@ class EpisodeLinear(nn.Module):
         if self.lora_a is not None and self.lora_b is not None:
             out = out + _product(_product(x, self.lora_a), self.lora_b) * self.scaling
         return out
+
+    def _weight(self, x: Tensor) -> Tensor:
+        """Return the weight; under autocast a frozen one in its precision, which autocast would convert at each call.
+
+        What ``functional_call`` puts in its place is no ``Parameter``, and is left to autocast.
+        """
+        weight, kind = self.weight, x.device.type
+        if not torch.is_autocast_enabled(kind) or not isinstance(weight, nn.Parameter) or weight.requires_grad:
+            return weight
+        dtype = torch.get_autocast_dtype(kind)
+        if self._half is None or self._half.dtype != dtype or self._half.device != weight.device:
+            self._half = weight.detach().to(dtype)
+        return self._half
 
 
 class EpisodeLayerNorm(nn.Module):

@@ -71,6 +71,24 @@ def test_decoders_without_a_mask_are_causal(states, softcap):
     close(attend(module, query, key, value, None, is_causal=False)[0], by_hand(query, key, value, earlier))
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_gradients_in_bfloat16_are_those_of_float64_nearly(states, masked):
+    # On a CPU these are not torch's own attention, whose gradients are slow there.
+    query, key, value, seen = states
+    sides = []
+    for half in (True, False):
+        parts = [part.clone().requires_grad_() for part in (query, key, value)]
+        if half:
+            with torch.autocast(query.device.type, torch.bfloat16):
+                out, _ = attend(nn.Module(), *parts, seen if masked else None)
+        else:
+            out = by_hand(*parts, seen if masked else torch.ones_like(seen))
+        sides.append([out, *torch.autograd.grad((out.double() * drawn(*out.shape, seed=9).to(out)).sum(), parts)])
+    assert sides[0][0].dtype == torch.bfloat16
+    for found, wanted in zip(*sides, strict=True):
+        close(found, wanted, 0.05)
+
+
 def test_a_window_hides_what_is_as_many_positions_away(states):
     query, key, value, seen = states
     place = torch.arange(T, device=query.device)

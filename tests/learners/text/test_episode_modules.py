@@ -218,3 +218,19 @@ def test_rows_of_any_shape_belong_to_their_groups(shape):
     for group, rows in enumerate(torch.arange(len(x)).split(len(x) // 3)):
         close(found[rows], x[rows] @ weights[group].T + biases[group], 1e-6)
         close(normed[rows], nn.functional.layer_norm(x[rows], (4,), scales[group]), 1e-6)
+
+
+def test_under_autocast_a_frozen_weight_is_converted_once_and_a_trained_one_is_not_mistaken_for_it():
+    torch.manual_seed(0)
+    plain, x = nn.Linear(8, 5).requires_grad_(False), torch.randn(2, 3, 8)
+    layer = EpisodeLinear(plain.weight, plain.bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), plain(x)) and layer(x).dtype == torch.bfloat16
+        kept = layer._weight(x)
+        assert kept.dtype == torch.bfloat16 and layer._weight(x) is kept
+        other = {"weight": plain.weight * 2}
+        assert torch.equal(functional_call(layer, other, (x,)), functional_call(plain, other, (x,)))
+        layer.weight.requires_grad_(True)
+        assert layer._weight(x) is layer.weight
+    layer.weight.requires_grad_(False)
+    assert torch.equal(layer(x), plain(x)) and layer(x).dtype == torch.float32
