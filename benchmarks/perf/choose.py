@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/perf/choose.py [row or opponent, ...]
 
-Where both sides do the same arithmetic: the learning rate; else ours: the number of epochs, and of prompts deep inside a
-decoder, whose states are large, the rate too. Takes some twenty minutes on two cores, most of it for the opponents, so it
-is no part of ``make perf``; run it again when the learners change.
+Where both sides do the same arithmetic: the learning rate; else ours: the number of epochs, and of prompts deep inside
+a decoder, whose states are large, the rate too. Takes some twenty minutes on two cores, most of it for the opponents,
+so it is no part of ``make perf``; run it again when the learners change.
 """
 
 from __future__ import annotations
