@@ -28,18 +28,21 @@ class Augmentation:
             plan, share, [self.generators[g * episodes // len(plan.items)] for g in range(len(plan.items))]
         )
 
-    def of_rows(self, x: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Return features (E, n, d) and targets (E, n) as they are trained on."""
-        config, target = self.config, rows.target
+    def of_rows(self, x: Tensor, target: Tensor, on_host: Rows) -> tuple[Tensor, Tensor]:
+        """Return features (E, n, d) and targets (E, n) as they are trained on; ``on_host``: the rows, on the CPU."""
+        config = self.config
+
+        def there(drawn: Tensor) -> Tensor:
+            return drawn.to(x.device, x.dtype, non_blocking=x.is_cuda)
+
         if config.dropout:
-            drawn = self._stacked(lambda g: torch.rand(x.shape[1:], generator=g)).to(x)
+            drawn = there(self._stacked(lambda g: torch.rand(x.shape[1:], generator=g)))
             x = x * (drawn >= config.dropout) / (1 - config.dropout)
         if config.jitter:
-            target = target + config.jitter * self._stacked(lambda g: torch.randn(target.shape[1], generator=g)).to(
-                target
-            )
+            target = target + config.jitter * there(self._stacked(lambda g: torch.randn(target.shape[1], generator=g)))
         if config.mixup:
-            partner, share = self._partners(rows)
+            partner, share = self._partners(on_host)
+            partner, share = partner.to(x.device, non_blocking=x.is_cuda), there(share)
             mixed = x.gather(1, partner.unsqueeze(2).expand_as(x))
             x = share.unsqueeze(2) * x + (1 - share).unsqueeze(2) * mixed
             target = share * target + (1 - share) * target.gather(1, partner)
@@ -50,7 +53,7 @@ class Augmentation:
 
     def _partners(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return each row's partner, a random row of the same user, and its share, both (E, n)."""
-        n, users = len(rows), rows.user.cpu()
+        n, users = len(rows), rows.user
         partners, shares = [], []
         for user, generator in zip(users, self.generators, strict=True):
             order = torch.randperm(n, generator=generator)
@@ -60,12 +63,13 @@ class Augmentation:
             seed = int(torch.randint(2**62, (), generator=generator))
             shares.append(torch.from_numpy(np.random.default_rng(seed).beta(self.config.mixup, self.config.mixup, n)))
             partners.append(partner)
-        return torch.stack(partners).to(rows.user.device), torch.stack(shares).to(rows.target)
+        return torch.stack(partners), torch.stack(shares)
 
 
 def kept_tokens(plan: Plan, share: float, generators: Sequence[torch.Generator]) -> Tensor:
     """Return which places (B, T) are not hidden, by one generator a group; a text's first token always stays."""
-    length = plan.layout.length.cpu()
+    layout = plan.on_host
+    length = layout.length
     longest = int(length.max())
     kept = torch.zeros(*length.shape, longest, dtype=torch.bool)
     for group, generator in enumerate(generators):
@@ -74,5 +78,6 @@ def kept_tokens(plan: Plan, share: float, generators: Sequence[torch.Generator])
         kept[group, :own, :most] = torch.rand(own, most, generator=generator) >= share
     kept[:, :, 0] = True
     offsets = torch.arange(length.numel()).reshape(length.shape) * longest
-    index = plan.layout.index(offsets)
-    return torch.where(index >= 0, kept.reshape(-1)[index.clamp_min(0)], True).to(plan.mask.device)
+    index = layout.index(offsets)
+    here = torch.where(index >= 0, kept.reshape(-1)[index.clamp_min(0)], True)
+    return here.to(plan.mask.device, non_blocking=plan.mask.is_cuda)

@@ -26,11 +26,13 @@ _TEXTS_AT_ONCE = 128
 class Plan:
     """Texts of G groups laid out and ready to run, for as many passes as are needed.
 
-    ``items`` (G, U), -1 where a group has fewer; ``where`` (B, T): the number of each place's token, -1 for none;
+    ``items`` (G, U), -1 where a group has fewer; ``on_host``: the layout on the CPU, to draw from without waiting for
+    the device; ``where`` (B, T): the number of each place's token, -1 for none;
     ``hidden`` (B, T, d): the cached states there; ``word`` (B, T): each place's row among the words of the catalog.
     """
 
     items: Tensor
+    on_host: Layout
     layout: Layout
     where: Tensor
     hidden: Tensor
@@ -92,10 +94,10 @@ class TextFeatures:
         items = items.cpu()
         lengths = torch.where(items >= 0, activations.lengths[items.clamp_min(0)], 0)
         own, shared = (0, self.prompt_tokens) if self.causal else (self.prompt_tokens, 0)
-        layout = pack(lengths, capacity=self.config.pack_tokens, own=own, shared=shared)
-        where = layout.index(activations.offsets[items.clamp_min(0)])
+        on_host = pack(lengths, capacity=self.config.pack_tokens, own=own, shared=shared)
+        where = on_host.index(activations.offsets[items.clamp_min(0)])
         filled = where >= 0
-        layout = layout.to(device)
+        layout = on_host.to(device)
         hidden = self._cached(where)
         mask = layout.mask(self.causal)
         with torch.no_grad():
@@ -110,7 +112,7 @@ class TextFeatures:
             ids = torch.where(filled, activations.ids[where.clamp_min(0)], self.vocabulary[0])
             word = torch.searchsorted(self.vocabulary, ids).to(device)
         return Plan(
-            items, layout, where, hidden, calls, mask,
+            items, on_host, layout, where, hidden, calls, mask,
             layout.lasts() if last else layout.means(), last, prompt, word,
         )  # fmt: skip
 

@@ -99,7 +99,7 @@ def fine_tune(
                 batch_there = batch.to(device)
             kept = augmentation.kept(plan, len(generators))
             x = texts.of(features.run(params, plan, kept))
-            x, target = augmentation.of_rows(x, batch_there)
+            x, target = augmentation.of_rows(x, batch_there.target, batch)
             error = heads(batch_there.user, x) - target
             loss = row_loss(error, config.loss).mean(1) + heads.penalty(config, prior_head) / n
             step(loss.sum())  # episodes don't mix: each one's parameters enter one term
@@ -206,7 +206,12 @@ class _Best:
         self.waited = torch.where(better, 0, self.waited + 1)
         each = better.repeat_interleave(self.per_user) if self.per_user else better
         for name, value in params.items():
-            self.params[name][each] = value.detach()[each]
-        for kept, value in zip(self.heads.parts(), heads.parts(), strict=True):
-            kept[better] = value.detach()[better]
+            self.params[name] = _where(each, value.detach(), self.params[name])
+        parts = zip(heads.parts(), self.heads.parts(), strict=True)
+        self.heads = Heads(*(_where(better, value.detach(), kept) for value, kept in parts))
         return bool((self.waited >= self.config.patience).all())
+
+
+def _where(chosen: Tensor, value: Tensor, other: Tensor) -> Tensor:
+    """Return a copy: ``value`` for the episodes (E,) that are chosen, ``other`` elsewhere, both (E, ...)."""
+    return torch.where(chosen.reshape(-1, *[1] * (value.dim() - 1)), value, other)

@@ -154,7 +154,7 @@ def test_mixed_ratings_are_of_one_user_and_targets_mix_as_features_do():
     rows = Rows(user, torch.arange(6)[None], torch.tensor([[0.0, 1.0, 10.0, 11.0, 12.0, 20.0]]))
     x = rows.target.unsqueeze(2).repeat(1, 1, 2)
     for seed in range(20):
-        mixed, target = Augmentation(config, [torch.Generator().manual_seed(seed)]).of_rows(x, rows)
+        mixed, target = Augmentation(config, [torch.Generator().manual_seed(seed)]).of_rows(x, rows.target, rows)
         torch.testing.assert_close(mixed[:, :, 0], target)
         assert ((target[0] / 10).floor().clamp(0, 2) == user[0]).all()
     assert not torch.equal(target, rows.target)
@@ -166,3 +166,70 @@ def test_other_seeds_draw_other_masks_and_the_same_seed_the_same(tiny_bert, text
     items = torch.arange(10)
     found = [learner.adapt(replace(episodes.support[0], seed=s), text_ctx).predict(items * 0, items) for s in (1, 1, 2)]
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(OPTIONS[name], marks=CUDA, id=name)
+     for name in ("last", "lora of all linear layers", "full", "minibatches", "masked tokens", "jitter", "mixup")],
+)  # fmt: skip
+def test_on_cuda_the_steps_do_not_wait_for_the_host(tiny_bert, text_ctx, episodes, options, monkeypatch):
+    from fewrec.learners.text import training
+
+    ctx = replace(text_ctx, device=torch.device("cuda"))
+    learner = BertFinetune(BertFinetune.Config(backbone=tiny_bert, epochs=4, learning_rate=1e-3, **options))
+    learner.prepare(ctx)
+    made, steps = training.make_stepper, []
+
+    def watched(*args):
+        step = made(*args)
+
+        def counted(loss):
+            step(loss)
+            steps.append(1)
+            torch.cuda.set_sync_debug_mode("error")  # from the first step on
+
+        return counted
+
+    def fine_tune(*args):
+        try:
+            return training.fine_tune(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(training, "make_stepper", watched)
+    monkeypatch.setattr("fewrec.learners.text.regression.fine_tune", fine_tune)
+    learner.adapt_batch(episodes.support, ctx)
+    assert len(steps) >= 4
+
+
+@pytest.mark.parametrize("precision,tolerance", [("float32", 2e-3), ("bfloat16", 0.05)])
+@pytest.mark.parametrize("cls", [pytest.param(cls, marks=CUDA) for cls in (BertFinetune, PromptLM)])
+def test_on_cuda_predictions_are_those_of_the_cpu(tiny_bert, text_ctx, episodes, cls, precision, tolerance):
+    query, found = episodes.query, []
+    for device, own in (("cpu", "float32"), ("cuda", precision)):
+        ctx = replace(text_ctx, device=torch.device(device))
+        learner = cls(cls.Config(backbone=tiny_bert, epochs=3, learning_rate=1e-3, precision=own))
+        learner.prepare(ctx)
+        predicted = learner.adapt_batch(episodes.support, ctx).predict(query.episode, query.user, query.item)
+        found.append(predicted.cpu())
+    assert float((found[0] - found[1]).square().mean().sqrt()) < tolerance
+
+
+@pytest.mark.parametrize("memory_mb", [1, 512])
+def test_as_many_episodes_share_a_pass_as_fit_into_the_budget(tiny_bert, text_ctx, episodes, memory_mb, monkeypatch):
+    learner = BertFinetune(BertFinetune.Config(backbone=tiny_bert, epochs=1, memory_mb=memory_mb))
+    learner.prepare(text_ctx)
+    passes, adapt = [], learner.adapt_alike
+
+    def counted(supports, members, ctx):
+        passes.append(members)
+        return adapt(supports, members, ctx)
+
+    monkeypatch.setattr(learner, "adapt_alike", counted)
+    learner.adapt_batch(episodes.support, text_ctx)
+    assert sorted(e for members in passes for e in members) == [0, 1, 2, 3]
+    assert max(map(len, passes)) == min(4, learner.in_flight(18)) and (memory_mb == 1) == (len(passes) > 1)
