@@ -77,6 +77,15 @@ def perf_table() -> str:
     return "\n".join(lines)
 
 
+def memory_table() -> str:
+    """Return the table of results/reference/perf-memory.csv: peaks of resident memory."""
+    table = pd.read_csv(ROOT / "results/reference/perf-memory.csv")
+    lines = ["| learner | backbone | peak GB | limit GB |", "| --- | --- | ---: | ---: |"]
+    for row in table.to_dict("records"):
+        lines.append(f"| `{row['learner']}` | {row['backbone']} | {row['peak_gb']} | {row['limit_gb']} |")
+    return "\n".join(lines)
+
+
 def shots_table() -> str:
     """Return, from results/reference/shots, each learner's difference to bias at every K, best mean first."""
     table = pd.read_csv(ROOT / "results/reference/shots/leaderboard.csv")
@@ -255,7 +264,7 @@ PAGES = {
         "both-cold": lambda: quick_table("both-cold"),
     },
     "docs/metrics.md": {"coverage": coverage_table},
-    "docs/speed.md": {"perf": perf_table},
+    "docs/speed.md": {"perf": perf_table, "memory": memory_table},
     "docs/language_models.md": {
         "bars": lambda: suite_table("lm_bars"),
         "pairs": lambda: pairs_table("lm_bars"),
