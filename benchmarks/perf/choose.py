@@ -30,7 +30,7 @@ ENCODER_EPISODES, DECODER_EPISODES = 20, 4
 TRAINER_EPISODES = 6
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     TRAINER: [{"learning_rate": rate} for rate in (1e-5, 2e-5, 5e-5, 2e-4)],
-    PEFT: [{"learning_rate": rate} for rate in (3e-3, 3e-2)],
+    PEFT: [{"learning_rate": rate} for rate in (3e-3, 3e-2, 1e-1, 3e-1)],
     "full": [{"learning_rate": rate} for rate in (1e-5, 2e-5, 5e-5)],
     "last layer": [{"epochs": epochs} for epochs in (1, 2, 4, 8)],
     "last two layers": [{"epochs": epochs} for epochs in (1, 2, 4, 8)],
@@ -38,7 +38,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "soft prompts, last two layers": [{"epochs": epochs} for epochs in (1, 2, 4)],
     "soft prompts at the input, SmolLM2": [{"learning_rate": rate} for rate in (3e-3, 3e-2)],
     "soft prompts, last third, SmolLM2": [
-        {"epochs": epochs, "learning_rate": rate} for epochs in (5, 10) for rate in (0.3, 1.0, 3.0)
+        {"epochs": epochs, "learning_rate": rate} for epochs in (5, 10) for rate in (0.3, 1.0, 3.0, 10.0)
     ],
 }
 
