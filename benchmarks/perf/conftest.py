@@ -107,24 +107,39 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the tables; rows of an earlier run on the same machine stay where this one did not measure them anew."""
     rows, peaks = session.config.stash[ROWS], session.config.stash[PEAKS]
-    folder = Path(session.config.getoption("--into"))
     if not rows and not peaks:
         return
+    folder = Path(session.config.getoption("--into"))
     folder.mkdir(parents=True, exist_ok=True)
-    if peaks:
-        with (folder / "memory.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, list(peaks[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(peaks)
-    with (folder / "perf.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        table.writeheader()
-        for row in rows:
-            numbers = {key: f"{value:.4g}" for key, value in asdict(row).items() if isinstance(value, float)}
-            table.writerow(asdict(row) | numbers)
     machine = environment.describe(torch.device(session.config.getoption("--device")), torch.get_num_threads())
-    (folder / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
+    text = json.dumps(machine, indent=2) + "\n"
+    same = (folder / "machine.json").exists() and (folder / "machine.json").read_text() == text
+    found = [
+        asdict(row) | {key: f"{value:.4g}" for key, value in asdict(row).items() if isinstance(value, float)}
+        for row in rows
+    ]
+    _write(folder / "perf.csv", found, [field.name for field in fields(Row)], 1, same)
+    _write(folder / "memory.csv", peaks, ["learner", "backbone", "peak_gb", "limit_gb"], 2, same)
+    (folder / "machine.json").write_text(text)
+
+
+def _write(path: Path, rows: list[dict[str, str]], columns: list[str], keys: int, same_machine: bool) -> None:
+    """Write a table whose first ``keys`` columns name a row, with the rows that are kept of the one before."""
+    if same_machine and path.exists():
+        with path.open(newline="") as file:
+            before = list(csv.DictReader(file))
+    else:
+        before = []
+    names = {tuple(row[key] for key in columns[:keys]): row for row in before}
+    names |= {tuple(row[key] for key in columns[:keys]): row for row in rows}
+    if not names:
+        return
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(names.values())
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
