@@ -412,7 +412,7 @@ class CachesSupports(Sound):
     def adapt(self, support, ctx):
         key = (support.seed, *support.user.tolist(), *support.item.tolist(), *support.rating.tolist())
         if key not in self.cached:
-            burn(0.03)
+            burn(0.1)
             self.cached[key] = self.above(support)
         return Effects(self.base, self.cached[key])
 
