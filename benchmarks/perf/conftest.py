@@ -1,6 +1,7 @@
 """What the comparisons share: the stopwatch that times both sides in turn, the real data, and the table that they fill.
 
-``make perf`` runs this folder and writes results/perf/perf.csv and, beside it, memory.csv and machine.json. With
+``make perf`` runs this folder and writes results/perf/perf.csv and, beside it, memory.csv and machine.json, anew after
+each row, so that what was measured stays where a run is cut off. With
 ``--device cuda`` the rows of language models are measured there (benchmarks/gpu.sh).
 """
 
@@ -40,6 +41,10 @@ class Row:
     ratio: float
     note: str
 
+    def __str__(self) -> str:
+        sides = f"{self.ours_s:.4g} s, {self.other}: {self.other_s:.4g} s"
+        return f"{self.benchmark}: {sides}, {self.ratio:.3g} times as long ({self.note})"
+
 
 ROWS = pytest.StashKey[list[Row]]()
 PEAKS = pytest.StashKey[list[dict[str, str]]]()
@@ -62,6 +67,7 @@ def memory(request: pytest.FixtureRequest) -> Callable[[str, str, float, float],
     def add(learner: str, backbone: str, peak: float, limit: float) -> None:
         row = {"learner": learner, "backbone": backbone, "peak_gb": f"{peak:.3g}", "limit_gb": f"{limit:g}"}
         request.config.stash[PEAKS].append(row)
+        save(request.config)
 
     return add
 
@@ -102,18 +108,19 @@ def compare(benchmark, request: pytest.FixtureRequest) -> Callable[..., None]:
         text = "; ".join(filter(None, [said, f"median of {rounds} rounds"]))
         row = Row(name, ours_s, other_name, other_s, other_s / ours_s, text)
         request.config.stash[ROWS].append(row)
+        save(request.config)
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"\n{row}", flush=True)
 
     return run
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def save(config: pytest.Config) -> None:
     """Write the tables; rows of an earlier run on the same machine stay where this one did not measure them anew."""
-    rows, peaks = session.config.stash[ROWS], session.config.stash[PEAKS]
-    if not rows and not peaks:
-        return
-    folder = Path(session.config.getoption("--into"))
+    rows, peaks = config.stash[ROWS], config.stash[PEAKS]
+    folder = Path(config.getoption("--into"))
     folder.mkdir(parents=True, exist_ok=True)
-    machine = environment.describe(torch.device(session.config.getoption("--device")), torch.get_num_threads())
+    machine = environment.describe(torch.device(config.getoption("--device")), torch.get_num_threads())
     text = json.dumps(machine, indent=2) + "\n"
     same = (folder / "machine.json").exists() and (folder / "machine.json").read_text() == text
     found = [
@@ -144,8 +151,7 @@ def _write(path: Path, rows: list[dict[str, str]], columns: list[str], keys: int
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     for row in config.stash[ROWS]:
-        sides = f"{row.ours_s:.4g} s, {row.other}: {row.other_s:.4g} s"
-        terminalreporter.write_line(f"{row.benchmark}: {sides}, {row.ratio:.3g} times as long ({row.note})")
+        terminalreporter.write_line(str(row))
     for peak in config.stash[PEAKS]:
         terminalreporter.write_line("{learner} on {backbone}: {peak_gb} GB at most, limit {limit_gb}".format(**peak))
 

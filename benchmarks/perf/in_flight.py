@@ -20,6 +20,8 @@ import torch
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "perf"
 ROWS = ("last layer", "last two layers", "LoRA, last two layers", "soft prompts, last two layers")
 IN_FLIGHT = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (1, 4, 16, 64, 256)}
+PASSES = 16
+"""How many passes are timed at most: one after another, hundreds of episodes take minutes and tell no more."""
 
 
 def measured(device: torch.device) -> list[dict[str, float | str]]:
@@ -28,11 +30,12 @@ def measured(device: torch.device) -> list[dict[str, float | str]]:
     found: list[dict[str, float | str]] = []
     with tempfile.TemporaryDirectory() as cache:
         split, ctx = lm.context(device, Path(cache))
-        episodes = lm.episodes_of(split, "test", counts[-1])
+        sampled = {count: lm.episodes_of(split, "test", min(PASSES * count, counts[-1])) for count in counts}
         for row in ROWS:
-            for count in counts:
+            for count, episodes in sampled.items():
                 learner = lm.learner_of(row, ctx, at_once=count)
-                rate = len(episodes) / lm.seconds(lambda learner=learner: lm.all_of(learner, episodes, ctx), device)
+                seconds = lm.seconds(lambda made=learner, drawn=episodes: lm.all_of(made, drawn, ctx), device)
+                rate = len(episodes) / seconds
                 found.append({"row": row, "in_flight": count, "episodes_per_s": rate})
                 print(f"{row}, {count} in flight: {rate:.3g} episodes a second", flush=True)
     return found
@@ -49,9 +52,7 @@ def plot(found: list[dict[str, float | str]], device: torch.device, folder: Path
     figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
     for row in ROWS:
         own = [each for each in found if each["row"] == row]
-        axes.plot(
-            [each["in_flight"] for each in own], [each["episodes_per_s"] for each in own], marker="o", label=row
-        )
+        axes.plot([each["in_flight"] for each in own], [each["episodes_per_s"] for each in own], marker="o", label=row)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_ylim(bottom=0)

@@ -34,15 +34,16 @@ ENCODER, DECODER = "all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"
 CHOSEN = Path(__file__).with_name("chosen.json")
 
 _EQUAL = {"epochs": EPOCHS, "batch_size": BATCH}
-_WORDS = {"backbone": DECODER, "method": "prompt", "tokens": PROMPT_TOKENS, "readout": "words", "batch_size": BATCH}
+_DECODER = {"backbone": DECODER, "method": "prompt", "tokens": PROMPT_TOKENS, "batch_size": BATCH}
+_HEAD = {"readout": "head", "pooling": "mean", "states": "last", "head_variance": 0.1, "user_head_variance": 0.1}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("bert-finetune", {"method": "full", **_EQUAL}),
     "last layer": ("bert-finetune", {"method": "last", "layers": 1}),
     "last two layers": ("bert-finetune", {"method": "last", "layers": 2}),
     "LoRA, last two layers": ("bert-finetune", {"method": "lora", "layers": 2}),
     "soft prompts, last two layers": ("prompt-lm", {"layers": 2}),
-    "soft prompts at the input, SmolLM2": ("prompt-lm", {**_WORDS, "layers": -1, **_EQUAL}),
-    "soft prompts, last third, SmolLM2": ("prompt-lm", {**_WORDS, "layers": 10}),
+    "soft prompts at the input, SmolLM2": ("prompt-lm", {**_DECODER, "readout": "words", "layers": -1, **_EQUAL}),
+    "soft prompts, last third, SmolLM2": ("prompt-lm", {**_DECODER, **_HEAD, "layers": 10}),
 }
 """The learner and the options of each row, without what is chosen."""
 

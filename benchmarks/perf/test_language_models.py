@@ -18,13 +18,15 @@ from torch import Tensor
 from fewrec.episodes.support import Episodes
 from fewrec.learners.text.precision import has_fast_bfloat16
 
+PROMPTED = 8
+"""How many episodes peft adapts to for its error: one takes it three quarters of a minute on two cores."""
 BFLOAT16 = "this processor multiplies bfloat16 no faster than float32"
 SHAPE = f"{lm.SHAPE['n_users']} users, {lm.SHAPE['k_shot']} + {lm.SHAPE['n_query']}"
 
 
 @dataclass
 class Sides:
-    """What both sides predicted, and how many floating-point operations an episode of each takes."""
+    """What both sides predicted at first, and how many floating-point operations an episode of each takes."""
 
     episodes: Episodes
     ours: dict[int, Tensor] = field(default_factory=dict)
@@ -35,15 +37,21 @@ class Sides:
         """Run the work of an episode, and count its operations the first time, which nobody times."""
         kept: dict[int, Tensor] = getattr(self, side)
         if side not in self.operations:
-            self.operations[side] = flops.counted(lambda: kept.update({e: work()}))
-        else:
-            kept[e] = work()
-        return kept[e]
+            self.operations[side] = flops.counted(lambda: kept.setdefault(e, work()))
+            return kept[e]
+        return kept.setdefault(e, work())
 
 
 @pytest.fixture(scope="module")
-def episodes(user_cold) -> Episodes:
-    return lm.episodes_of(user_cold, "test", lm.EPISODES)
+def brief(device_ctx) -> bool:
+    """Whether to measure less of it: both opponents spend seconds on each episode whatever the device, and a GPU's
+    minutes cost more than a processor's."""
+    return device_ctx.device.type == "cuda"
+
+
+@pytest.fixture(scope="module")
+def episodes(user_cold, brief) -> Episodes:
+    return lm.episodes_of(user_cold, "test", PROMPTED if brief else lm.EPISODES)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +60,14 @@ def trainers(device_ctx, episodes) -> dict[int, Tensor]:
     pytest.importorskip("accelerate", reason="the Trainer needs accelerate: pip install 'fewrec[perf]'")
     peer, rate = opponent(TRAINER, device_ctx), lm.chosen(TRAINER)["options"]["learning_rate"]
     return {e: peer.predict(episodes, e, rate) for e in range(len(episodes))}
+
+
+@pytest.fixture(scope="module")
+def prompted(device_ctx, episodes) -> dict[int, Tensor]:
+    """What peft predicts for the first episodes, in float32."""
+    pytest.importorskip("peft", reason="the opponent is peft: pip install 'fewrec[perf]'")
+    peer, rate = opponent(PEFT, device_ctx), lm.chosen(PEFT)["options"]["learning_rate"]
+    return {e: peer.predict(episodes, e, rate) for e in range(PROMPTED)}
 
 
 def throughput(row: str, episodes: Episodes, ctx, **options) -> str:
@@ -72,7 +88,7 @@ ENCODER_ROWS = {
 
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("row", ENCODER_ROWS)
-def test_an_encoder_beside_the_trainer(compare, device_ctx, episodes, trainers, row, half):
+def test_an_encoder_beside_the_trainer(compare, device_ctx, episodes, trainers, brief, row, half):
     ctx = device_ctx
     if half and not has_fast_bfloat16(ctx.device):
         pytest.skip(BFLOAT16)
@@ -80,7 +96,7 @@ def test_an_encoder_beside_the_trainer(compare, device_ctx, episodes, trainers, 
     other_half = half and row == "full"  # equal arithmetic; the others are beside what people do
     learner = lm.learner_of(row, ctx, at_once=1, precision=precision)
     peer, rate = opponent(TRAINER, ctx), lm.chosen(TRAINER)["options"]["learning_rate"]
-    sides = Sides(episodes, other=trainers)
+    sides = Sides(episodes, other=dict(trainers))
 
     def ours(e: int) -> None:
         sides.count("ours", e, lambda: lm.one_of(learner, episodes, e, ctx))
@@ -112,7 +128,7 @@ def test_an_encoder_beside_the_trainer(compare, device_ctx, episodes, trainers, 
         theirs,
         other_name=f"Hugging Face Trainer, full fine-tune of MiniLM, {'bfloat16' if other_half else 'float32'}",
         note=note,
-        rounds=5,
+        rounds=2 if brief else 5,
     )
 
 
@@ -124,15 +140,14 @@ DECODER_ROWS = {
 
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("row", DECODER_ROWS)
-def test_a_decoder_beside_peft(compare, device_ctx, episodes, row, half):
+def test_a_decoder_beside_peft(compare, device_ctx, episodes, prompted, row, half):
     ctx = device_ctx
-    pytest.importorskip("peft", reason="the opponent is peft: pip install 'fewrec[perf]'")
     if half and not has_fast_bfloat16(ctx.device):
         pytest.skip(BFLOAT16)
     precision = "bfloat16" if half else "float32"
     learner = lm.learner_of(row, ctx, at_once=1, precision=precision)
     peer, rate = opponent(PEFT, ctx), lm.chosen(PEFT)["options"]["learning_rate"]
-    sides = Sides(episodes)
+    sides = Sides(episodes, other=dict(prompted))
 
     def ours(e: int) -> None:
         sides.count("ours", e, lambda: lm.one_of(learner, episodes, e, ctx))
@@ -141,6 +156,9 @@ def test_a_decoder_beside_peft(compare, device_ctx, episodes, row, half):
         sides.count("other", e, lambda: peer.predict(episodes, e, rate, half=half))
 
     def note(ours_s: float, other_s: float) -> str:
+        for e in prompted:
+            if e not in sides.ours:
+                ours(e)
         errors = [lm.rmse(episodes, side, ctx.scale) for side in (sides.ours, sides.other)]
         what, _, wanted = DECODER_ROWS[row].partition("; ")
         options = ", ".join(f"{name} {value:g}" for name, value in lm.chosen(row)["options"].items())

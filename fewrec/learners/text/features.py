@@ -27,14 +27,13 @@ class Plan:
     """Texts of G groups laid out and ready to run, for as many passes as are needed.
 
     ``items`` (G, U), -1 where a group has fewer; ``on_host``: the layout on the CPU, to draw from without waiting for
-    the device; ``where`` (B, T): the number of each place's token, -1 for none;
-    ``hidden`` (B, T, d): the cached states there; ``word`` (B, T): each place's row among the words of the catalog.
+    the device; ``hidden`` (B, T, d): the cached states there; ``word`` (B, T): each place's row among the words of the
+    catalog, -1 where there is no token.
     """
 
     items: Tensor
     on_host: Layout
     layout: Layout
-    where: Tensor
     hidden: Tensor
     calls: list[Call]
     mask: Tensor
@@ -110,9 +109,10 @@ class TextFeatures:
         word = None
         if self.whole is not None:
             ids = torch.where(filled, activations.ids[where.clamp_min(0)], self.vocabulary[0])
-            word = torch.searchsorted(self.vocabulary, ids).to(device)
+            word = torch.where(filled, torch.searchsorted(self.vocabulary, ids), -1)
+            word = word.to(device, non_blocking=device.type == "cuda")
         return Plan(
-            items, on_host, layout, where, hidden, calls, mask,
+            items, on_host, layout, hidden, calls, mask,
             layout.lasts() if last else layout.means(), last, prompt, word,
         )  # fmt: skip
 
@@ -120,7 +120,7 @@ class TextFeatures:
         """Return the cached states (B, T, d) on the device, zeros where there is no token."""
         tokens = self.activations.tokens
         rows = where.clamp_min(0)
-        if tokens.device == self.device:
+        if tokens.device.type == self.device.type:  # not the device: "cuda" is not equal to "cuda:0"
             hidden = tokens[rows.to(self.device, non_blocking=True)]
         else:
             picked = torch.empty(
@@ -173,7 +173,7 @@ class TextFeatures:
         # One group: layers that are not in the stack know no group axis.
         alone = {n: p.squeeze(0) if p.dim() > self._dims[n] else p for n, p in params.items() if n != WORDS}
         table = params[WORDS] if params[WORDS].dim() == 2 else params[WORDS].squeeze(0)
-        vectors = torch.nn.functional.embedding(plan.word, table) * (plan.where >= 0).to(self.device).unsqueeze(2)
+        vectors = torch.nn.functional.embedding(plan.word.clamp_min(0), table) * (plan.word >= 0).unsqueeze(2)
         return functional_call(self.whole, alone, (vectors, plan.layout.positions, mask))
 
     @property

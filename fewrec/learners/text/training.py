@@ -30,7 +30,9 @@ class Slots:
     slot: Tensor
 
     def to(self, device: torch.device) -> Slots:
-        return Slots(self.items, self.group.to(device), self.slot.to(device))
+        there = device.type == "cuda"
+        group, slot = (rows.to(device, non_blocking=there) for rows in (self.group, self.slot))
+        return Slots(self.items, group, slot)
 
     def of(self, features: Tensor) -> Tensor:
         """Return (E, n, d) features of the rows, from those of the texts (G, U, d)."""

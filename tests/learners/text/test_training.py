@@ -180,7 +180,8 @@ def test_on_cuda_the_steps_do_not_wait_for_the_host(tiny_bert, text_ctx, episode
     from fewrec.learners.text import training
 
     ctx = replace(text_ctx, device=torch.device("cuda"))
-    learner = BertFinetune(BertFinetune.Config(backbone=tiny_bert, epochs=4, learning_rate=1e-3, **options))
+    options = {"epochs": 4, "learning_rate": 1e-3, **options}
+    learner = BertFinetune(BertFinetune.Config(backbone=tiny_bert, **options))
     learner.prepare(ctx)
     made, steps = training.make_stepper, []
 
