@@ -38,7 +38,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "soft prompts, last two layers": [{"epochs": epochs} for epochs in (1, 2, 4)],
     "soft prompts at the input, SmolLM2": [{"learning_rate": rate} for rate in (3e-3, 3e-2, 1e-1)],
     "soft prompts, last third, SmolLM2": [
-        {"epochs": epochs, "learning_rate": rate} for epochs in (2, 5) for rate in (0.1, 1.0, 3.0)
+        {"epochs": epochs, "learning_rate": rate} for epochs in (2, 5) for rate in (0.01, 0.1, 1.0)
     ],
 }
 
