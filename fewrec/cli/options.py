@@ -50,12 +50,26 @@ def settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
         learner, dot, option = target.rpartition(".")
         if not (equals and dot and learner and option):
             raise click.BadParameter(f"'{text}' is not of the form learner.option=value")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value  # a bare word is a string
-        out.setdefault(learner, {})[option] = parsed
+        out.setdefault(learner, {})[option] = _toml(value)
     return out
+
+
+def conditions(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Return {condition: values} of ``--condition name=value``; a condition that is given again gets both values."""
+    out: dict[str, list[Any]] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise click.BadParameter(f"'{text}' is not of the form name=value, say support_noise=0.2")
+        out.setdefault(name, []).append(_toml(value))
+    return out
+
+
+def _toml(value: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value  # a bare word is a string
 
 
 def backbone(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -84,6 +98,10 @@ def grid_options(command: Callable) -> Callable:
         click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'."),
         click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds."),
         click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's episodes a cell."),
+        click.option("--order", type=click.Choice(["random", "time"]), help="Instead of the suite's order."),
+        click.option("--condition", "conditions", multiple=True, callback=conditions, metavar="NAME=VALUE",
+                     help="Instead of the suite's, an entry of its table [protocol], say support_noise=0.2; "
+                     "given again, a table for each value."),
     ]  # fmt: skip
     return _with(options, command)
 

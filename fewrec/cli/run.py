@@ -94,9 +94,11 @@ def _shown_arguments() -> list[str]:
 
 
 def _print_plan(plan: Any) -> None:
+    from fewrec.report.naming import protocol_name
+
     for spec in plan.cells:
         click.echo(
-            f"{spec.spec_hash}  {spec.dataset}  {spec.protocol.state}  "
+            f"{spec.spec_hash}  {spec.dataset}  {protocol_name(spec.protocol.canonical())}  "
             f"N={spec.n_users} K={spec.k_shot} Q={spec.n_query}  seed {spec.seed}  "
             f"{spec.episodes} episodes  {spec.label}"
         )

@@ -58,6 +58,8 @@ def plan(
     shots: Iterable[Shots] = (),
     seeds: Iterable[int] = (),
     episodes: int | None = None,
+    order: str | None = None,
+    conditions: Mapping[str, Any] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     backbone: str | None = None,
     tuned: Iterable[str | Path] = (),
@@ -85,7 +87,8 @@ def plan(
         datasets = [data.name]
     definition = override(
         definition, name, learners=learners, datasets=datasets, states=states, shots=shots, seeds=seeds,
-        episodes=episodes, settings=settings, backbone=backbone, tuned=load_tuned(tuned),
+        episodes=episodes, order=order, conditions=conditions, settings=settings, backbone=backbone,
+        tuned=load_tuned(tuned),
     )  # fmt: skip
     cells = definition.cells()
     chosen = choose_device(device)
@@ -108,16 +111,16 @@ def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> d
     made: dict[str, Any] = {}
     checked = set()
     for spec in cells:
-        key = digest([spec.dataset, spec.protocol.canonical(), spec.seed])
+        protocol = spec.protocol
+        key = digest([spec.dataset, protocol.of_meta_fit(), spec.seed])
         if key not in made:
-            made = {key: split_dataset(datasets[spec.dataset], spec.protocol, spec.seed)}
-            splits[f"{spec.dataset}/{spec.protocol.state}/{spec.protocol.order}/seed {spec.seed}"] = made[key].sha256
-        kind = (key, spec.n_users, spec.k_shot, spec.n_query)
+            made = {key: split_dataset(datasets[spec.dataset], protocol, spec.seed)}
+            users = f"/users with {'-'.join(map(str, protocol.user_ratings))} ratings" if protocol.user_ratings else ""
+            splits[f"{spec.dataset}/{protocol.state}/{protocol.order}{users}/seed {spec.seed}"] = made[key].sha256
+        kind = (key, digest(protocol.canonical()), spec.n_users, spec.k_shot, spec.n_query)
         if kind not in checked:
             checked.add(kind)
-            sampler = EpisodeSampler(
-                made[key].pools["test"], spec.seed, "test", k_max=spec.protocol.k_max, order=spec.protocol.order
-            )
+            sampler = EpisodeSampler.of(made[key], protocol)
             try:
                 sampler.sample(0, 1, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
             except SuiteError as error:
@@ -184,8 +187,9 @@ def run(
     """Run a suite, by name or as the path of a TOML file, and return its results as tidy frames.
 
     Options are those of ``plan``: ``learners``, ``datasets``, ``states``, ``shots``, ``seeds``, ``episodes``,
-    ``settings``, ``backbone``, ``tuned``, ``data``, ``plugins``, ``device``, ``threads``, ``out``, ``offline``. A run
-    that was interrupted is resumed; complete cells are not run again. ``time_limit`` is in seconds a cell.
+    ``order``, ``conditions``, ``settings``, ``backbone``, ``tuned``, ``data``, ``plugins``, ``device``, ``threads``,
+    ``out``, ``offline``. A run that was interrupted is resumed; complete cells are not run again. ``time_limit`` is in
+    seconds a cell.
     ``progress`` shows cells done and an ETA on standard error or in the notebook; ``reporter`` takes their place.
     ``track`` takes names (tensorboard, wandb, mlflow) and objects of one's own (``fewrec.tracking.Tracker``) that
     follow the run; they write into OUT/tracking. ``result.leaderboard`` is the table, ``result.cells`` one row a cell,

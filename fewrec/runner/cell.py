@@ -91,7 +91,7 @@ class CellSpec:
         return {
             "dataset": self.dataset,
             "meta_dataset": self.meta_dataset,
-            "protocol": self.protocol.canonical(),
+            "protocol": self.protocol.of_meta_fit(),
             "seed": self.seed,
             "learner": self.learner,
             "config": {key: value for key, value in self.config.items() if key not in cls.adapt_options},

@@ -47,7 +47,7 @@ class CellRunner:
 
     def split(self, spec: CellSpec) -> Split:
         """Return the split of a cell; the last few are kept."""
-        key = digest([spec.dataset, spec.protocol.canonical(), spec.seed])
+        key = digest([spec.dataset, spec.protocol.of_meta_fit(), spec.seed])
         if key not in self._splits:
             if len(self._splits) >= 4:
                 del self._splits[next(iter(self._splits))]
@@ -55,9 +55,7 @@ class CellRunner:
         return self._splits[key]
 
     def sampler(self, spec: CellSpec) -> EpisodeSampler:
-        protocol = spec.protocol
-        return EpisodeSampler(self.split(spec).pools["test"], spec.seed, "test", k_max=protocol.k_max,
-                              order=protocol.order, item_shots=protocol.item_shots)  # fmt: skip
+        return EpisodeSampler.of(self.split(spec), spec.protocol)
 
     def run(self, spec: CellSpec) -> str:
         """Run or resume one cell and write its record; return its status. A learner's failure becomes a status too."""

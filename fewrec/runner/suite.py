@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,11 +19,12 @@ from pydantic import (
     model_validator,
 )
 
-from fewrec.episodes.protocol import Protocol, State
+from fewrec.episodes.protocol import UNSEEN_ITEM_STATES, Protocol, State
 from fewrec.errors import SuiteError, nearest
 from fewrec.learners.registry import learner_class
 from fewrec.paths import data_folder
 from fewrec.runner.cell import CellSpec
+from fewrec.runner.conditions import Conditions
 from fewrec.runner.provenance import Tuned, provenance
 
 Shots = int | Literal["rest"]
@@ -55,18 +57,6 @@ class _TunedFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     learners: tuple[LearnerRow, ...] = Field(min_length=1)
-
-
-class Conditions(BaseModel):
-    """The protocol's options that hold for all states of a suite; those of unseen items apply where they can."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    order: Literal["random", "time"] = "random"
-    user_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    item_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    support_items: Literal["seen", "unseen"] = "seen"
-    item_shots: int = Field(default=0, ge=0)
 
 
 class Suite(BaseModel):
@@ -119,12 +109,18 @@ class Suite(BaseModel):
     def _largest_k(self) -> int:
         return max((k for k in self.shots if k != "rest"), default=1)
 
-    def protocol_of(self, state: State) -> Protocol:
-        """Return the protocol of one state: the suite's conditions as far as they concern it."""
-        fields = self.protocol.model_dump()
-        if state not in ("item-cold", "both-cold"):
-            fields.update(item_shots=0, support_items="seen")
-        return Protocol(state=state, k_max=self._largest_k() if self.k_max is None else self.k_max, **fields)
+    def protocols_of(self, state: State) -> list[Protocol]:
+        """Return the protocols of one state: the suite's conditions as far as they concern it, each once.
+
+        Those that share their splits and meta-fits follow one another.
+        """
+        k_max = self._largest_k() if self.k_max is None else self.k_max
+        found: dict[Protocol, None] = {}
+        for fields in self.protocol.combinations():
+            if state not in UNSEEN_ITEM_STATES:
+                fields.update(item_shots=0, support_items="seen")
+            found[Protocol(state=state, k_max=k_max, **fields)] = None
+        return list(found)
 
     def cells(self) -> list[CellSpec]:
         """Return the cells in the order of running: those that can share a meta-fit follow one another.
@@ -135,7 +131,7 @@ class Suite(BaseModel):
         return [
             CellSpec(
                 dataset=dataset,
-                protocol=self.protocol_of(state),
+                protocol=protocol,
                 n_users=n_users,
                 k_shot=k_shot,
                 n_query=n_query,
@@ -149,8 +145,11 @@ class Suite(BaseModel):
             )
             for dataset in self.datasets
             for state in self.states
+            for _, shared in itertools.groupby(self.protocols_of(state), Protocol.of_meta_fit)
+            for protocols in [list(shared)]
             for seed in self.seeds
             for row, config in rows
+            for protocol in protocols
             for n_users in self.n_users
             for k_shot in self.shots
             for n_query in self.n_query

@@ -99,9 +99,7 @@ def cell_name(spec: CellSpec) -> str:
 
 def validation_episodes(task: Task, spec: CellSpec, first: int, count: int) -> Episodes:
     """Return ``count`` meta-validation episodes of a cell, drawn as its test episodes are (same N, K, Q, ``k_max``)."""
-    protocol = spec.protocol
-    sampler = EpisodeSampler(task.split.pools["validation"], spec.seed, "validation", k_max=protocol.k_max,
-                             order=protocol.order, item_shots=protocol.item_shots)  # fmt: skip
+    sampler = EpisodeSampler.of(task.split, spec.protocol, "validation")
     return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
 
 
