@@ -112,18 +112,18 @@ def _field_difference(values: Iterable[str], fields: Iterable[str]) -> str:
 
 
 _DECIDES_EVERY_SCORE = (
-    "data/load.py", "data/own.py", "data/readers", "data/synthetic.py", "data/table.py", "data/validate.py",
-    "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
+    "data/table.py", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
 )  # fmt: skip
-"""What brings files (cards, fetching, weights) decides none: each file's SHA-256 is checked, and kept with the cell.
-Nor do intervals and tests (metrics/statistics.py), which are computed from scores that are there."""
+"""What brings and reads files (cards, fetching, readers) decides none: the SHA-256 of the table, texts and attributes
+that came of it are kept with the results, and other ones are refused there. Nor do intervals and tests
+(metrics/statistics.py), which are computed from scores that are there."""
 
 
 @functools.cache
 def code_hash(cls: type[Learner]) -> str:
     """Return the hash of the sources that decide a score of this learner.
 
-    These are fewrec's readers and tables of data, episodes and metrics of a user, the learner's module, and the modules
+    These are fewrec's tables of data, episodes and metrics of a user, the learner's module, and the modules
     of ``fewrec.learners`` that it imports, directly or through one another.
     """
     root = Path(fewrec.__file__).parent

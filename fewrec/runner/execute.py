@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from fewrec.data.table import Dataset
 from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.sampler import EpisodeSampler
-from fewrec.episodes.split import Split, split_dataset
+from fewrec.episodes.split import Split
 from fewrec.episodes.support import Episodes, QueryBatch
 from fewrec.errors import FolderError, NotApplicable
 from fewrec.learners.base import BatchPredictor, Context, Learner
@@ -23,6 +23,7 @@ from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
 from fewrec.runner.records import LATENCY_EPISODES, Fitted, cell_figures, cell_timing, prediction_rows, score_rows
+from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
 from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
 from fewrec.seeding import digest
@@ -47,11 +48,11 @@ class CellRunner:
 
     def split(self, spec: CellSpec) -> Split:
         """Return the split of a cell; the last few are kept."""
-        key = digest([spec.dataset, spec.protocol.of_meta_fit(), spec.seed])
+        key = split_key(spec)
         if key not in self._splits:
             if len(self._splits) >= 4:
                 del self._splits[next(iter(self._splits))]
-            self._splits[key] = split_dataset(self.datasets[spec.dataset], spec.protocol, spec.seed)
+            self._splits[key] = split_of(spec, self.datasets)
         return self._splits[key]
 
     def sampler(self, spec: CellSpec) -> EpisodeSampler:
@@ -70,7 +71,7 @@ class CellRunner:
         folder = self.folder.begin_cell(spec, code)
         status, reason, fitted = "ok", "", None
         try:
-            refuse_what_is_lacking(cls, spec, self.datasets[spec.dataset])
+            refuse_what_is_lacking(cls, spec, self.datasets)
             self.trackers.cell(spec)
             with time_limit(self.limit):
                 fitted = self._fit(cls, spec, code)
@@ -99,12 +100,15 @@ class CellRunner:
         tuning: dict[str, Any],
     ) -> None:  # fmt: skip
         dataset, eligible = self.datasets[spec.dataset], self.sampler(spec).eligible(spec.n_query)
+        source = None if spec.meta_dataset is None else self.datasets[spec.meta_dataset]
         if fitted is not None:
             self.folder.write_json(folder / "timing.json", cell_timing(folder, fitted))
         record = {
             "schema": SCHEMA, "spec": spec.canonical(), "spec_hash": spec.spec_hash, "code_hash": code,
             "status": status, "reason": reason, "dataset_sha256": dataset.table.sha256,
-            "text_sha256": dataset.catalog.text_sha256, "split_hash": self.split(spec).sha256,
+            "text_sha256": self.split(spec).catalog.text_sha256, "features_sha256": dataset.features_sha256,
+            "meta_dataset_sha256": None if source is None else source.table.sha256,
+            "split_hash": self.split(spec).sha256,
             "eligible_users": len(eligible.users), "excluded_users": eligible.excluded,
             "loaded": fitted.learner.loaded() if fitted else {},
             "trainable_params": fitted.learner.trainable_parameters() if fitted else None,
@@ -254,14 +258,22 @@ def one_line(error: Exception) -> str:
     return text if isinstance(error, _MetaFitFailed) else f"{type(error).__name__}: {text}"[:300]
 
 
-def refuse_what_is_lacking(cls: type[Learner], spec: CellSpec, dataset: Dataset) -> None:
+def refuse_what_is_lacking(cls: type[Learner], spec: CellSpec, datasets: Mapping[str, Dataset]) -> None:
     """Raise ``NotApplicable`` with the reason where the cell lacks what the learner needs."""
+    across = spec.meta_dataset is not None
+    used = [datasets[name] for name in (spec.dataset, spec.meta_dataset) if name is not None]
+
+    def without(what: str, has: Callable[[Dataset], bool]) -> tuple[bool, str]:
+        lacking = [dataset.name for dataset in used if not has(dataset)]
+        return bool(lacking), f"{' and '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no {what}"
+
+    apart = (True, "user attributes and item features of another data set mean something else")
     lacking = {
         "k>0": (spec.k_shot == 0, "K = 0: it predicts nothing without support ratings"),
-        "item_text": (dataset.catalog.text is None, f"{dataset.name} has no item text"),
-        "item_features": (dataset.catalog.features is None, f"{dataset.name} has no item features"),
-        "user_features": (dataset.user_features is None, f"{dataset.name} has no user attributes"),
-        "timestamps": (dataset.table.timestamp is None, f"{dataset.name} has no timestamps"),
+        "item_text": without("item text", lambda dataset: dataset.catalog.text is not None),
+        "item_features": apart if across else without("item features", lambda one: one.catalog.features is not None),
+        "user_features": apart if across else without("user attributes", lambda one: one.user_features is not None),
+        "timestamps": without("timestamps", lambda dataset: dataset.table.timestamp is not None),
         "item_ratings": (
             spec.protocol.item_shots == 0,
             "the protocol gives no ratings of unseen items (item_shots = 0)",

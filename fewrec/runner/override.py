@@ -18,6 +18,7 @@ def override(
     *,
     learners: Iterable[str] = (),
     datasets: Iterable[str] = (),
+    meta_datasets: Iterable[str] = (),
     states: Iterable[str] = (),
     shots: Iterable[Shots] = (),
     seeds: Iterable[int] = (),
@@ -37,7 +38,9 @@ def override(
     ``backbone`` is an option for all rows whose learner has it and that ``settings`` doesn't give another.
     """
     values = suite.model_dump()
-    replaced: dict[str, Iterable[Any]] = {"datasets": datasets, "states": states, "shots": shots, "seeds": seeds}
+    replaced: dict[str, Iterable[Any]] = {
+        "datasets": datasets, "meta_datasets": meta_datasets, "states": states, "shots": shots, "seeds": seeds,
+    }  # fmt: skip
     for key, given in replaced.items():
         if once := tuple(dict.fromkeys(given)):
             values[key] = once

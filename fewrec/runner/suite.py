@@ -63,13 +63,15 @@ class Suite(BaseModel):
     """A grid of cells: every combination of data set, state, N, K, Q, seed and learner.
 
     ``episodes`` is the number of episodes a cell, ``block`` how many of them are finished, written and batched
-    together. ``k_max`` (default: the largest numeric K) decides which users are eligible.
+    together. ``k_max`` (default: the largest numeric K) decides which users are eligible. ``meta_datasets``: other data
+    sets to meta-train on, each for a table of its own; a data set's own name is the usual meta-train.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = ""
     datasets: tuple[str, ...] = Field(min_length=1)
+    meta_datasets: tuple[str, ...] = ()
     states: tuple[State, ...] = Field(min_length=1)
     n_users: tuple[int, ...] = Field(min_length=1)
     shots: tuple[Shots, ...] = Field(min_length=1)
@@ -82,7 +84,7 @@ class Suite(BaseModel):
     protocol: Conditions = Conditions()
     learners: tuple[LearnerRow, ...] = Field(min_length=1)
 
-    @field_validator("n_users", "shots", "n_query", "seeds", "datasets", "states", mode="before")
+    @field_validator("n_users", "shots", "n_query", "seeds", "datasets", "meta_datasets", "states", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else (value,)
@@ -131,6 +133,7 @@ class Suite(BaseModel):
         return [
             CellSpec(
                 dataset=dataset,
+                meta_dataset=source if source != dataset else None,
                 protocol=protocol,
                 n_users=n_users,
                 k_shot=k_shot,
@@ -144,6 +147,7 @@ class Suite(BaseModel):
                 config=config,
             )
             for dataset in self.datasets
+            for source in self.meta_datasets or (dataset,)
             for state in self.states
             for _, shared in itertools.groupby(self.protocols_of(state), Protocol.of_meta_fit)
             for protocols in [list(shared)]

@@ -14,12 +14,13 @@ import torch
 from fewrec.data.table import Dataset, Scale
 from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.sampler import EpisodeSampler
-from fewrec.episodes.split import Pool, Split, split_dataset
+from fewrec.episodes.split import Pool, Split
 from fewrec.episodes.support import Episodes
 from fewrec.errors import NotApplicable, SuiteError
 from fewrec.learners.base import Context, Learner
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.execute import checked, predict_query, refuse_what_is_lacking
+from fewrec.runner.splits import split_key, split_of
 from fewrec.seeding import digest
 
 
@@ -69,15 +70,15 @@ def tasks_of(
     reasons: dict[str, str] = {}
     for spec in cells:
         try:
-            refuse_what_is_lacking(cls, spec, datasets[spec.dataset])
+            refuse_what_is_lacking(cls, spec, datasets)
         except NotApplicable as reason:
             reasons[cell_name(spec)] = str(reason)
             continue
-        grouped.setdefault(digest([spec.dataset, spec.protocol.canonical(), spec.seed]), []).append(spec)
+        grouped.setdefault(digest([split_key(spec), spec.protocol.canonical()]), []).append(spec)
     tasks = []
     for group in grouped.values():
         one = group[0]
-        split = split_dataset(datasets[one.dataset], one.protocol, one.seed)
+        split = split_of(one, datasets)
         seen = {name: pool for name, pool in split.pools.items() if name != "test"}
         task = Task(
             f"{one.dataset} {one.protocol.state} seed {one.seed}", replace(split, pools=_WithoutTest(seen)),
