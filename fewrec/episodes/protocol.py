@@ -10,7 +10,7 @@ State = Literal["user-cold", "item-cold", "both-cold", "warm"]
 STATES: tuple[State, ...] = ("user-cold", "item-cold", "both-cold", "warm")
 UNSEEN_ITEM_STATES = ("item-cold", "both-cold")
 KNOWN_USER_STATES = ("warm", "item-cold")
-OF_EPISODES = ("user_activity", "query_strata", "support_noise")
+OF_EPISODES = ("user_activity", "query_strata", "support_noise", "online")
 _LATER = ("user_ratings", *OF_EPISODES)
 
 
@@ -27,7 +27,9 @@ class Protocol(BaseModel):
     whether all eligible users are drawn from, or the half with the fewest ("light") or the most ratings ("heavy").
     ``query_strata`` S: items are cut by popularity into S strata that hold equal shares of the ratings, and a user's
     query has Q / S ratings from each, so that popular items don't decide the score alone. ``support_noise``: the share
-    of support ratings replaced by ones drawn from all ratings of the meta set.
+    of support ratings replaced by ones drawn from all ratings of the meta set. ``online``: the query's ratings arrive
+    one at a time, each is predicted before it is learnt (prequential: Dawid, JRSS A 1984), the earliest first in time
+    order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +44,7 @@ class Protocol(BaseModel):
     user_activity: Literal["all", "light", "heavy"] = "all"
     query_strata: int = Field(default=1, ge=1)
     support_noise: float = Field(default=0.0, ge=0, le=1)
+    online: bool = False
     k_max: int = Field(ge=0)
 
     @field_validator("user_shares", "item_shares")

@@ -211,7 +211,11 @@ class EpisodeSampler:
             user=as_tensor(np.repeat(user, n_query)),
             item=as_tensor(query_item),
         )
-        answers = Answers(as_tensor(pool.query.rating[query_rows]), as_tensor(pool.users[chosen.reshape(-1)]))
+        answers = Answers(
+            as_tensor(pool.query.rating[query_rows]),
+            as_tensor(pool.users[chosen.reshape(-1)]),
+            None if pool.query.timestamp is None else as_tensor(pool.query.timestamp[query_rows]),
+        )
         return Episodes(support, query, answers)
 
     def _check(self, n_users: int, k_shot: Shots, n_query: int) -> None:

@@ -17,7 +17,7 @@ from pydantic import (
 from fewrec.episodes.protocol import Protocol
 
 # The conditions that may be lists; those that a meta-fit does not depend on come last and so change fastest.
-_GRID = ("order", "support_items", "item_shots", "user_activity", "query_strata", "support_noise")
+_GRID = ("order", "support_items", "item_shots", "user_activity", "query_strata", "support_noise", "online")
 
 
 class Conditions(BaseModel):
@@ -37,6 +37,7 @@ class Conditions(BaseModel):
     user_activity: tuple[Literal["all", "light", "heavy"], ...] = ("all",)
     query_strata: tuple[int, ...] = (1,)
     support_noise: tuple[float, ...] = (0.0,)
+    online: tuple[bool, ...] = (False,)
 
     @field_validator(*_GRID, mode="before")
     @classmethod

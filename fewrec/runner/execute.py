@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from fewrec.episodes.support import Episodes, QueryBatch
 from fewrec.errors import FolderError, NotApplicable
 from fewrec.learners.base import BatchPredictor, Context, Learner
 from fewrec.learners.registry import learner_class
+from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
+from fewrec.runner.online import predict_online, step_rows
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
 from fewrec.runner.records import LATENCY_EPISODES, Fitted, cell_figures, cell_timing, prediction_rows, score_rows
@@ -191,23 +193,29 @@ class CellRunner:
         self.reporter.phase("adapt")
         latency_file = folder / "latency.json"
         if missing or not latency_file.exists():
-            self._predict(fitted, episodes(0, 1))  # warm-up, not counted
-        if batch > 1 and not latency_file.exists():
-            singles = [self._predict(fitted, episodes(i, 1))[1:] for i in range(min(LATENCY_EPISODES, spec.episodes))]
-            self.folder.write_json(
-                latency_file, {"adapt_s": [a for a, _ in singles], "predict_s": [p for _, p in singles]}
-            )
+            self._predict(spec, fitted, episodes(0, 1))  # warm-up, not counted
+        online = spec.protocol.online
+        if (batch > 1 or online) and not latency_file.exists():
+            count = min(LATENCY_EPISODES, spec.episodes)
+            singles = [self._predict(spec, fitted, episodes(i, 1))[1:] for i in range(count)]
+            latency = {"adapt_s": [one[0] for one in singles], "predict_s": [one[1] for one in singles]}
+            if online:
+                latency["update_s"] = [seconds for one in singles for seconds in one[2]]
+            self.folder.write_json(latency_file, latency)
         for start in missing:
             size = min(spec.block, spec.episodes - start)
             spent: list[tuple[int, float, float]] = []
-            parts, answers = [], []
+            parts, answers, steps = [], [], []
             for first in range(start, start + size, batch):
                 count = min(batch, start + size - first)
                 part = episodes(first, count)
-                prediction, adapt_s, predict_s = self._predict(fitted, part)
-                spent.append((count, adapt_s, predict_s))
+                prediction, adapt_s, predict_s, update_s = self._predict(spec, fitted, part)
+                spent.append((count, adapt_s, predict_s + sum(update_s)))
                 parts.append(score_rows(spec, part, prediction, first, self.datasets[spec.dataset]))
                 answers.append(prediction_rows(part, prediction, first))
+                if online:
+                    scale = self.datasets[spec.dataset].scale
+                    steps.append(step_rows(part, prediction, spec.n_query, first, scale))
                 self.reporter.episodes_done(count)
             peak, device_peak = peak_memory_mb(self.device)
             self.folder.write_json(
@@ -215,21 +223,34 @@ class CellRunner:
                 {"batches": spent, "peak_mb": peak, "device_peak_mb": device_peak},
             )
             self.folder.write_parquet(folder / f"predictions-{start // spec.block:04d}.parquet", pd.concat(answers))
+            if steps:
+                self.folder.write_parquet(folder / f"steps-{start // spec.block:04d}.parquet", pd.concat(steps))
             self.folder.write_parquet(_block(folder, start, spec), pd.concat(parts))
         preferred = min(learner.batch_episodes, spec.episodes)
         if preferred > batch and not (folder / "throughput.json").exists():
             many = episodes(0, preferred)
-            _, adapt_s, predict_s = self._predict(fitted, many)
-            self.folder.write_json(folder / "throughput.json", {"episodes": preferred, "seconds": adapt_s + predict_s})
+            _, adapt_s, predict_s, update_s = self._predict(spec, fitted, many)
+            seconds = adapt_s + predict_s + sum(update_s)
+            self.folder.write_json(folder / "throughput.json", {"episodes": preferred, "seconds": seconds})
 
-    def _predict(self, fitted: Fitted, episodes: Episodes) -> tuple[np.ndarray, float, float]:
-        """Return predictions, seconds of adapting and seconds of predicting. NaN and wrong shapes are failures."""
+    def _predict(
+        self, spec: CellSpec, fitted: Fitted, episodes: Episodes
+    ) -> tuple[np.ndarray, float, float, list[float]]:
+        """Return predictions, and the seconds of adapting, of predicting and of each update (online alone has any).
+
+        NaN and wrong shapes are failures.
+        """
         support, query = episodes.support, episodes.query
+        update_s: list[float] = []
         with Stopwatch(self.device) as adapting:
             predictor = fitted.learner.adapt_batch(support, fitted.ctx)
-        with Stopwatch(self.device) as predicting, torch.no_grad():
-            prediction = predict_query(predictor, query)
-        return checked(prediction, query), adapting.seconds, predicting.seconds
+        if spec.protocol.online:
+            prediction, predict_s, update_s = predict_online(predictor, episodes, spec.n_query, fitted.ctx)
+        else:
+            with Stopwatch(self.device) as predicting, torch.no_grad():
+                prediction = predict_query(predictor, query)
+            predict_s = predicting.seconds
+        return checked(prediction, query), adapting.seconds, predict_s, update_s
 
 
 def predict_query(predictor: BatchPredictor, query: QueryBatch) -> torch.Tensor:
@@ -256,35 +277,6 @@ def one_line(error: Exception) -> str:
     """Return an error as the one line that a record keeps."""
     text = " ".join(str(error).split())
     return text if isinstance(error, _MetaFitFailed) else f"{type(error).__name__}: {text}"[:300]
-
-
-def refuse_what_is_lacking(cls: type[Learner], spec: CellSpec, datasets: Mapping[str, Dataset]) -> None:
-    """Raise ``NotApplicable`` with the reason where the cell lacks what the learner needs."""
-    across = spec.meta_dataset is not None
-    used = [datasets[name] for name in (spec.dataset, spec.meta_dataset) if name is not None]
-
-    def without(what: str, has: Callable[[Dataset], bool]) -> tuple[bool, str]:
-        lacking = [dataset.name for dataset in used if not has(dataset)]
-        return bool(lacking), f"{' and '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no {what}"
-
-    apart = (True, "user attributes and item features of another data set mean something else")
-    lacking = {
-        "k>0": (spec.k_shot == 0, "K = 0: it predicts nothing without support ratings"),
-        "item_text": without("item text", lambda dataset: dataset.catalog.text is not None),
-        "item_features": apart if across else without("item features", lambda one: one.catalog.features is not None),
-        "user_features": apart if across else without("user attributes", lambda one: one.user_features is not None),
-        "timestamps": without("timestamps", lambda dataset: dataset.table.timestamp is not None),
-        "item_ratings": (
-            spec.protocol.item_shots == 0,
-            "the protocol gives no ratings of unseen items (item_shots = 0)",
-        ),
-    }
-    for need in sorted(cls.needs):
-        if need not in lacking:
-            raise NotApplicable(f"it needs '{need}', which this version of fewrec does not know")
-        missing, reason = lacking[need]
-        if missing:
-            raise NotApplicable(reason)
 
 
 def _block(folder: Path, start: int, spec: CellSpec) -> Path:

@@ -93,6 +93,7 @@ def cell_timing(folder: Path, fitted: Fitted) -> dict[str, Any]:
         "meta_fit_s": fitted.meta_fit_s,
         "adapt_ms": [1000 * s for s in latency["adapt_s"]],
         "predict_ms": [1000 * s for s in latency["predict_s"]],
+        **({"update_ms": [1000 * s for s in latency["update_s"]]} if "update_s" in latency else {}),
         "episodes_per_s": throughput["episodes"] / throughput["seconds"] if throughput["seconds"] else None,
         "peak_mb": max([fitted.peak_mb, *(b["peak_mb"] for b in blocks)]),
         "device_peak_mb": max(device_peaks, default=None),

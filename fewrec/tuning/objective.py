@@ -18,8 +18,9 @@ from fewrec.episodes.split import Pool, Split
 from fewrec.episodes.support import Episodes
 from fewrec.errors import NotApplicable, SuiteError
 from fewrec.learners.base import Context, Learner
+from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import CellSpec
-from fewrec.runner.execute import checked, predict_query, refuse_what_is_lacking
+from fewrec.runner.execute import checked, predict_query
 from fewrec.runner.splits import split_key, split_of
 from fewrec.seeding import digest
 
