@@ -154,7 +154,9 @@ class Dataset:
     """A named rating table with its catalog, scale and provenance.
 
     ``kind`` is "ratings" or "clicks". ``user_ids`` are the original ids, row *u* for user code *u*. ``user_features``
-    is a frame with one row a user, or None. ``sources`` names every file read, with its SHA-256.
+    is a frame with one row a user, or None. ``user_set`` (n_users,) int8 is each user's meta set (0 meta-train, 1
+    meta-validation, 2 meta-test) where the data set brings a published split, or None. ``sources`` names every file
+    read, with its SHA-256.
     """
 
     name: str
@@ -164,6 +166,7 @@ class Dataset:
     user_ids: np.ndarray
     kind: str = "ratings"
     user_features: pd.DataFrame | None = None
+    user_set: np.ndarray | None = None
     sources: dict[str, str] = field(default_factory=dict)
     licence: str = ""
     citation: str = ""

@@ -11,7 +11,7 @@ STATES: tuple[State, ...] = ("user-cold", "item-cold", "both-cold", "warm")
 UNSEEN_ITEM_STATES = ("item-cold", "both-cold")
 KNOWN_USER_STATES = ("warm", "item-cold")
 OF_EPISODES = ("user_activity", "query_strata", "support_noise", "online")
-_LATER = ("user_ratings", *OF_EPISODES)
+_LATER = ("user_split", "user_ratings", *OF_EPISODES)
 
 
 class Protocol(BaseModel):
@@ -22,9 +22,12 @@ class Protocol(BaseModel):
     every K of a suite sees the same users. ``item_shots``: the ratings by meta-train users that each unseen query item
     brings. ``support_items``: whether the support comes from seen or from unseen items in the unseen-item states.
 
+    ``user_split`` "given" takes each user's meta set from the data set, which brings a published split.
     ``user_ratings`` (lowest, highest): only users with so many ratings are in the data set at all, as published
-    protocols have it. The other conditions concern episodes of meta-validation and meta-test alone. ``user_activity``:
-    whether all eligible users are drawn from, or the half with the fewest ("light") or the most ratings ("heavy").
+    protocols have it.
+
+    The other conditions concern episodes of meta-validation and meta-test alone. ``user_activity``: whether all
+    eligible users are drawn from, or the half with the fewest ("light") or the most ratings ("heavy").
     ``query_strata`` S: items are cut by popularity into S strata that hold equal shares of the ratings, and a user's
     query has Q / S ratings from each, so that popular items don't decide the score alone. ``support_noise``: the share
     of support ratings replaced by ones drawn from all ratings of the meta set. ``online``: the query's ratings arrive
@@ -40,6 +43,7 @@ class Protocol(BaseModel):
     item_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     support_items: Literal["seen", "unseen"] = "seen"
     item_shots: int = Field(default=0, ge=0)
+    user_split: Literal["drawn", "given"] = "drawn"
     user_ratings: tuple[int, int] | None = None
     user_activity: Literal["all", "light", "heavy"] = "all"
     query_strata: int = Field(default=1, ge=1)

@@ -100,7 +100,11 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
     table = _of_users(dataset, protocol.user_ratings)
     if protocol.order == "time" and table.timestamp is None:
         raise SuiteError(f'{dataset.name} has no timestamps: order = "time" is impossible; use order = "random"')
-    user_set = _assign(np.unique(table.user), table.n_users, protocol.user_shares, seed, "split/users", dataset.name)
+    if protocol.user_split == "given":
+        user_set = _given(dataset, table)
+    else:
+        rated = np.unique(table.user)
+        user_set = _assign(rated, table.n_users, protocol.user_shares, seed, "split/users", dataset.name)
     unseen_items = protocol.state in UNSEEN_ITEM_STATES
     if unseen_items:
         item_set = _assign(
@@ -168,6 +172,17 @@ def _of_users(dataset: Dataset, limits: tuple[int, int] | None) -> RatingTable:
             f"users have {counts.min()} to {counts.max()}"
         )
     return kept
+
+
+def _given(dataset: Dataset, table: RatingTable) -> np.ndarray:
+    """Return (n_users,) int8: the data set's own meta set of each user, -1 for users without a rating."""
+    if dataset.user_set is None:
+        raise SuiteError(f'{dataset.name} brings no split of its users: user_split = "given" is impossible')
+    out = np.asarray(dataset.user_set, np.int8).copy()
+    out[np.bincount(table.user, minlength=table.n_users) == 0] = -1
+    if missing := [name for code, name in enumerate(("meta-train", "meta-test")) if not (out == 2 * code).any()]:
+        raise SuiteError(f"{dataset.name}: its own split has no {missing[0]} users with ratings")
+    return out
 
 
 def _assign(

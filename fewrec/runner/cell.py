@@ -29,7 +29,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class CellSpec:
-    """The explicit fields of a cell. ``config`` is the learner's whole configuration, defaults included."""
+    """The explicit fields of a cell. ``config`` is the learner's whole configuration, defaults included.
+
+    ``top_at``: k of the figures in which the k highest-rated query items are relevant (``fewrec.metrics.top``).
+    """
 
     dataset: str
     protocol: Protocol
@@ -44,13 +47,15 @@ class CellSpec:
     label: str
     config: dict[str, Any]
     meta_dataset: str | None = None
+    top_at: int | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return the cell as JSON values: what is stored and hashed."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "protocol": self.protocol.canonical(),
-        }
+        """Return the cell as JSON values: what is stored and hashed. ``top_at`` came later: left out where it is None,
+        it changes no hash."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.top_at is None:
+            del fields["top_at"]
+        return {**fields, "protocol": self.protocol.canonical()}
 
     @classmethod
     def from_canonical(cls, values: dict[str, Any]) -> CellSpec:
@@ -59,7 +64,7 @@ class CellSpec:
         Raises ``SuiteError`` naming the field that is missing, unknown or refused: what this version can't write back
         as it was read would be another cell with another hash.
         """
-        named = _field_difference(values, cls.__dataclass_fields__)
+        named = _field_difference({"top_at": None, **values}, cls.__dataclass_fields__)
         if named:
             raise SuiteError(f"its specification {named}: it was made by another version of fewrec")
         try:
@@ -82,8 +87,8 @@ class CellSpec:
     def row_key(self) -> str:
         """Return the hash of what names the cell's place in the table, whatever the configuration behind it."""
         place = self.canonical()
-        for name in ("config", "learner", "block", "episodes", "ndcg_at"):
-            del place[name]
+        for name in ("config", "learner", "block", "episodes", "ndcg_at", "top_at"):
+            place.pop(name, None)
         return digest(place)
 
     def meta_fields(self, cls: type[Learner]) -> dict[str, Any]:
@@ -112,7 +117,8 @@ def _field_difference(values: Iterable[str], fields: Iterable[str]) -> str:
 
 
 _DECIDES_EVERY_SCORE = (
-    "data/table.py", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
+    "data/table.py", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py",
+    "metrics/top.py", "seeding.py",
 )  # fmt: skip
 """What brings and reads files (cards, fetching, readers) decides none: the SHA-256 of the table, texts and attributes
 that came of it are kept with the results, and other ones are refused there. Nor do intervals and tests

@@ -33,6 +33,7 @@ class Conditions(BaseModel):
     item_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     support_items: tuple[Literal["seen", "unseen"], ...] = ("seen",)
     item_shots: tuple[int, ...] = (0,)
+    user_split: Literal["drawn", "given"] = "drawn"
     user_ratings: tuple[int, int] | None = None
     user_activity: tuple[Literal["all", "light", "heavy"], ...] = ("all",)
     query_strata: tuple[int, ...] = (1,)

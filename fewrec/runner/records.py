@@ -40,8 +40,9 @@ def score_rows(
     support, query = episodes.support, episodes.query
     group = support.flat_user(query.episode, query.user).numpy()
     ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, spec.n_query) else None
-    scores = per_user_scores(group, support.total_users, episodes.answers.rating.numpy(), prediction,
-                             low=dataset.scale.low, high=dataset.scale.high, ndcg_at=ndcg_at)  # fmt: skip
+    truth, scale = episodes.answers.rating.numpy(), dataset.scale
+    scores = per_user_scores(group, support.total_users, truth, prediction, low=scale.low, high=scale.high,
+                             ndcg_at=ndcg_at, top_at=spec.top_at)  # fmt: skip
     episode = np.repeat(np.arange(first, first + len(support)), support.n_users.numpy())
     return pd.DataFrame({"episode": episode, "user": episodes.answers.table_user.numpy(), **scores})
 

@@ -81,6 +81,7 @@ class Suite(BaseModel):
     block: int = Field(default=10, gt=0)
     k_max: int | None = Field(default=None, ge=0)
     ndcg_at: int = Field(default=5, gt=0)
+    top_at: int | None = Field(default=None, gt=0)
     protocol: Conditions = Conditions()
     learners: tuple[LearnerRow, ...] = Field(min_length=1)
 
@@ -141,6 +142,7 @@ class Suite(BaseModel):
                 episodes=self.episodes,
                 block=self.block,
                 ndcg_at=self.ndcg_at,
+                top_at=self.top_at,
                 seed=seed,
                 learner=row.learner,
                 label=row.shown,

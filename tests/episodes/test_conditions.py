@@ -1,5 +1,7 @@
 """Conditions of episodes against their definitions: who is drawn, which query, whose ratings are replaced."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,3 +177,17 @@ def test_conditions_at_their_defaults_are_no_part_of_a_cell():
 def test_conditions_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Protocol(state="user-cold", k_max=1, **options)
+
+
+def test_a_split_that_the_data_set_brings_is_taken_as_it_is():
+    given = np.random.default_rng(0).integers(0, 3, DATASET.table.n_users).astype(np.int8)
+    data = dataclasses.replace(DATASET, user_set=given)
+    protocol = Protocol(state="user-cold", k_max=2, user_split="given")
+    for seed in (0, 1):
+        split = split_dataset(data, protocol, seed)
+        for which, name in enumerate(("train", "validation", "test")):
+            assert split.pools[name].users.tolist() == np.flatnonzero(given == which).tolist()
+    with pytest.raises(SuiteError, match="small brings no split of its users"):
+        split_dataset(DATASET, protocol, 0)
+    with pytest.raises(SuiteError, match="has no meta-test users"):
+        split_dataset(dataclasses.replace(DATASET, user_set=np.zeros_like(given)), protocol, 0)

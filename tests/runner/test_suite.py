@@ -233,3 +233,11 @@ def test_conditions_of_a_run_replace_those_of_the_suite():
     assert changed.model_dump()["protocol"]["item_shots"] == 1
     with pytest.raises(SuiteError, match="--condition support_nois: there is no such condition; did you mean"):
         override(suite, "tiny", conditions={"support_nois": [1]})
+
+
+def test_figures_of_the_highest_rated_items_are_asked_for_by_k_and_change_no_other_hash():
+    plain, top = parse_suite(TINY, "t").cells(), parse_suite("top_at = 3\n" + TINY, "t").cells()
+    assert "top_at" not in plain[0].canonical() and top[0].canonical() == plain[0].canonical() | {"top_at": 3}
+    assert top[0].row_key() == plain[0].row_key()
+    for cell in (plain[0], top[0]):
+        assert type(cell).from_canonical(cell.canonical()) == cell
