@@ -209,9 +209,13 @@ def make_suite(values: Mapping[str, Any], name: str) -> Suite:
 
 
 def list_suites() -> dict[str, str]:
-    """Return the title of every suite that comes with fewrec, by name."""
-    files = sorted(data_folder("suites").glob("*.toml"))
-    return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")).get("title", "") for file in files}
+    """Return the title of every suite that comes with fewrec, by name: ``quick``, ``published/clover-ml-100k``."""
+    folder = data_folder("suites")
+    files = [*sorted(folder.glob("*.toml")), *sorted(folder.glob("*/*.toml"))]
+    return {
+        file.relative_to(folder).with_suffix("").as_posix(): tomllib.loads(file.read_text(encoding="utf-8"))["title"]
+        for file in files
+    }
 
 
 def load_suite(name_or_path: str) -> tuple[str, Suite]:
