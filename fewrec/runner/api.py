@@ -214,6 +214,7 @@ def _manifest(plan: Plan, command: str) -> dict[str, Any]:
                 "sha256": data.table.sha256, "text_sha256": data.catalog.text_sha256, "sources": data.sources,
                 "licence": data.licence, "citation": data.citation, "homepage": data.homepage,
                 "notes": list(data.notes), "scale": [data.scale.low, data.scale.high],
+                "kind": data.kind,
             }
             for name, data in plan.datasets.items()
         },
