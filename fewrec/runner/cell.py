@@ -112,8 +112,8 @@ def _field_difference(values: Iterable[str], fields: Iterable[str]) -> str:
 
 
 _DECIDES_EVERY_SCORE = (
-    "data/load.py", "data/own.py", "data/readers", "data/synthetic.py", "data/table.py", "data/validate.py",
-    "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
+    "data/load.py", "data/negatives.py", "data/own.py", "data/readers", "data/synthetic.py", "data/table.py",
+    "data/validate.py", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
 )  # fmt: skip
 """What brings files (cards, fetching, weights) decides none: each file's SHA-256 is checked, and kept with the cell.
 Nor do intervals and tests (metrics/statistics.py), which are computed from scores that are there."""
