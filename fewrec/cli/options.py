@@ -138,13 +138,15 @@ def own_data_options(command: Callable) -> Callable:
         click.option("--delimiter", help="What separates the columns of --data."),
         click.option("--scale", type=(float, float), metavar="LOW HIGH", help="The rating scale of --data."),
         click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), help="On repeated pairs."),
+        click.option("--negatives", type=click.IntRange(min=1), metavar="R",
+                     help="Clicks alone in --data: sample R items of no click beside each, as 0s."),
     ]  # fmt: skip
     return _with(options, command)
 
 
 OWN_DATA = (
     "data", "items", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter", "scale",
-    "duplicates",
+    "duplicates", "negatives",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fewrec.data.download import sha256_of
+from fewrec.data.negatives import with_negatives
 from fewrec.data.readers import delimited
 from fewrec.data.readers.delimited import OwnTable
 from fewrec.data.readers.text import align, item_text, join_genres
@@ -53,6 +54,7 @@ def load_own(
     duplicates: str = "error",
     template: str | None = None,
     name: str | None = None,
+    negatives: int | None = None,
 ) -> Dataset:
     """Return the data set of a CSV, TSV or Parquet file (.gz too), one rating a row.
 
@@ -60,7 +62,8 @@ def load_own(
     ``item, user, rating`` (three of them) or ``user, item, rating, timestamp`` (four), unless ``columns`` names them
     in order, ``_`` for one to skip. ``items`` is a table of ``item, title[, year, genres, description]``, and
     ``template`` what an item's text is made of (``fewrec.data.template``). ``scale`` is (lowest, highest); guessed if
-    None. What was guessed is in ``notes``.
+    None. What was guessed is in ``notes``. ``negatives`` so many 0s are sampled beside each 1 of a file of clicks that
+    has 1s alone (``fewrec.data.negatives``).
 
     Raises:
         DataError: one line naming file and row, or the option to give.
@@ -74,7 +77,7 @@ def load_own(
     user, item, rating = (table.frame[roles[role]] for role in ("user", "item", "rating"))
     time = table.frame[roles["timestamp"]] if roles["timestamp"] is not None else None
     raw = RawRatings(user, item, rating, time, table.where)
-    chosen, note = _scale(numeric_ratings(raw), scale)
+    chosen, note = _scale(numeric_ratings(raw), scale, negatives)
     coded = code_ratings(raw, chosen, duplicates)
     sources = {path.name: sha256_of(path)}
     text = None
@@ -83,7 +86,7 @@ def load_own(
         text, more = _read_items(items, coded.item_ids)
         notes += more
         sources[items.name] = sha256_of(items)
-    return Dataset(
+    dataset = Dataset(
         name=name or _stem(path),
         table=coded.table,
         catalog=Catalog(item_ids=coded.item_ids, text=text, template=template),
@@ -94,6 +97,7 @@ def load_own(
         licence="not stated (a file of your own)",
         notes=(*notes, note, *coded.notes),
     )
+    return dataset if negatives is None else with_negatives(dataset, negatives)
 
 
 def _read_ratings(
@@ -191,7 +195,12 @@ def _say(roles: dict[str, str | None]) -> str:
     return "columns " + ", ".join(f"{role} = '{column}'" for role, column in roles.items() if column is not None)
 
 
-def _scale(rating: np.ndarray, scale: tuple[float, float] | None) -> tuple[Scale, str]:
+def _scale(rating: np.ndarray, scale: tuple[float, float] | None, negatives: int | None) -> tuple[Scale, str]:
+    if scale is None and negatives is not None and (rating == 1).all():
+        return Scale(0.0, 1.0, 1.0), "scale 0 to 1: clicks, as --negatives says"
+    if scale is None and (rating == 1).all():
+        raise DataError("every rating is 1: clicks need what was not clicked too (give --negatives R to sample R items "
+                        "beside each, or --scale LOW HIGH for ratings)")  # fmt: skip
     if scale is not None:
         low, high = (float(bound) for bound in scale)
         if not (np.isfinite([low, high]).all() and low < high):

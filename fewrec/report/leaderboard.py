@@ -24,6 +24,7 @@ COLUMNS = [
     "diff_best", "diff_best_low", "diff_best_high", "p_best", "tie", "p_bias", "rank", "rank_group", "tuning",
     "undefined_users", "prepare_s", "device_peak_mb", "warning",
 ]  # fmt: skip
+CLICK_COLUMNS = ["diff_popularity", "diff_popularity_low", "diff_popularity_high", "p_popularity"]
 _INTEGERS = ("n_users", "n_query", "seeds", "episodes", "users", "trainable_params", "undefined_users", "tie")
 _TEXTS = (
     "dataset",
@@ -45,7 +46,8 @@ TRIVIAL = frozenset(
 
 
 def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataFrame:
-    """Return the leaderboard of ``results``: columns ``COLUMNS`` (and nDCG at other k than 5 behind them).
+    """Return the leaderboard of ``results``: columns ``COLUMNS`` (and nDCG at other k than 5 behind them, then
+    ``CLICK_COLUMNS`` where a task is of clicks).
 
     Sorted by task, then by RMSE (AUC for clicks), rows without figures last. Errors are in rating units, times in
     seconds or milliseconds an episode as named, memory in MB. A row is pooled over its seeds: RMSE is that of all query
@@ -60,6 +62,10 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     that cover all of the task; rows that share a letter of ``rank_group`` are not told apart by the Nemenyi test at .05
     (see ``fewrec.report.ranks``). ``tuning``: ``default``, ``set``, ``tuned, 20 trials``, or empty where not recorded.
 
+    Of clicks, columns of RMSE, MAE and ``bias`` are empty. The best row is that of the highest AUC, ``diff_best`` is
+    AUC minus that of the best row (below zero is worse), ``diff_popularity`` and ``p_popularity`` compare AUC with that
+    of ``item-popularity``, and ranks are by the user's mean AUC.
+
     Raises ``DataError`` where two cells claim the same row and seed; ``ValueError`` for another ``interval``.
     """
     if interval not in get_args(Interval):
@@ -70,6 +76,7 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     rows: list[dict[str, Any]] = []
     for task, of_task in tasks(cells):
         rows += _task_rows(task, of_task, results, ndcg_names, interval)
+    extra += CLICK_COLUMNS if any(CLICK_COLUMNS[0] in row for row in rows) else []
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     for name in frame.columns:
         if name in _INTEGERS:
@@ -88,7 +95,7 @@ def tasks(frame: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:
 
 
 def is_best(row: dict[str, Any]) -> bool:
-    """Say whether a row (of ``to_dict("records")``) has the lowest RMSE of the rows that cover all of its task."""
+    """Say whether a row (of ``to_dict("records")``) has the best primary metric of those that cover all of its task."""
     return row["diff_best"] == 0 and pd.isna(row["p_best"])
 
 
@@ -181,7 +188,8 @@ def _add_figures(
     bias, popularity = _reference(rows, "bias"), _reference(rows, "item-popularity")
     figures = row_figures(aligned, bias, popularity, ndcg_names, interval=interval)
     labels = [row["label"] for row in rows]
-    warnings = prediction_warnings(aligned, labels, _scale(of_rows[0], results))
+    scale = _scale(of_rows[0], results) if aligned.rated else None  # predictions of clicks are scores, on no scale
+    warnings = prediction_warnings(aligned, labels, scale)
     primary = figures["rmse"].where(np.isfinite(figures["rmse"]), -figures["auc"])
     chosen = tuning_warnings(of_rows, primary.tolist())
     all_seeds = sorted({seed for of_row in of_rows for seed in of_row["seed"]})
@@ -192,6 +200,8 @@ def _add_figures(
         notes = warnings[i]
         if i != bias and row["diff_bias_low"] > 0:
             notes.append("worse than bias")
+        if i != popularity and row.get("diff_popularity_high", np.nan) < 0:
+            notes.append("worse than item-popularity")
         seeds = sorted(of_row["seed"])
         if seeds != all_seeds:
             notes.append(f"only seed{'s' * (len(seeds) > 1)} {_listed(seeds)}, other rows have {_listed(all_seeds)}")

@@ -40,11 +40,13 @@ class Results:
     ``status`` and ``reason``, hashes of data, split and code, ``trainable_params``, and what it cost: seconds
     (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``), ``episodes_per_s``
     and MB. ``tuning`` is the dict that says where its options come from, None where that was not recorded;
-    ``other_configurations`` counts the other configurations that were run in its place of the table before.
+    ``other_configurations`` counts the other configurations that were run in its place of the table before. ``kind``
+    is that of its data set, ``ratings`` (also where the manifest doesn't say) or ``clicks``.
 
     ``scores``: one row a (cell, episode, user) of the cells with status ok, in the order of ``cells``: number of query
     ratings ``n``, sums of squared and absolute errors ``se`` and ``ae`` in rating units, ``ndcg5`` (or at another k)
-    and ``auc``, NaN where undefined, and mean, least and greatest prediction. Join it with ``cells`` on ``cell``.
+    and ``auc``, NaN where undefined, and mean, least and greatest prediction. Join it with ``cells`` on ``cell``. Cells
+    of clicks have no ``se`` and ``ae`` (NaN beside cells of ratings).
 
     ``metadata``: each cell's JSON as stored, with ``timing`` and ``other_configurations``, in the order of ``cells``.
     ``unfinished``: folders of cells that hold no result yet.
@@ -104,6 +106,7 @@ def load_results(path: str | Path) -> Results:
         raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
     metadata.sort(key=_order)
     cells = _frame(metadata)
+    cells["kind"] = _kinds(cells["dataset"], manifest)
     rank = pd.Series(range(len(cells)), index=cells["cell"], dtype="int64")
     unknown = sorted(set(scores["cell"].unique()) - set(rank.index))
     if unknown:
@@ -114,7 +117,16 @@ def load_results(path: str | Path) -> Results:
         .drop(columns="_rank")
     )
     _mark_incomplete(cells, scores)
+    errors = [name for name in ("se", "ae") if name in scores]
+    scores.loc[scores["cell"].isin(cells["cell"][cells["kind"] == "clicks"]), errors] = float("nan")
     return Results(path, manifest, cells, scores, tuple(metadata), unfinished)
+
+
+def _kinds(datasets: pd.Series, manifest: dict[str, Any]) -> list[str]:
+    """Return the kind of each cell's data set; manifests from before kinds were recorded are of ratings."""
+    said = manifest.get("datasets")
+    said = said if isinstance(said, dict) else {}
+    return [(said.get(name) or {}).get("kind") or "ratings" for name in datasets]
 
 
 def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -229,6 +229,7 @@ def _manifest(plan: Plan, command: str) -> dict[str, Any]:
                 "features_sha256": data.features_sha256, "sources": data.sources,
                 "licence": data.licence, "citation": data.citation, "homepage": data.homepage,
                 "notes": list(data.notes), "scale": [data.scale.low, data.scale.high],
+                "kind": data.kind,
             }
             for name, data in plan.datasets.items()
         },

@@ -180,7 +180,7 @@ class CellRunner:
     # scoring
 
     def _score(self, spec: CellSpec, fitted: Fitted, folder: Path) -> None:
-        sampler, learner = self.sampler(spec), fitted.learner
+        sampler, learner, dataset = self.sampler(spec), fitted.learner, self.datasets[spec.dataset]
 
         def episodes(first: int, count: int) -> Episodes:
             return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
@@ -211,11 +211,10 @@ class CellRunner:
                 part = episodes(first, count)
                 prediction, adapt_s, predict_s, update_s = self._predict(spec, fitted, part)
                 spent.append((count, adapt_s, predict_s + sum(update_s)))
-                parts.append(score_rows(spec, part, prediction, first, self.datasets[spec.dataset]))
+                parts.append(score_rows(spec, part, prediction, first, dataset))
                 answers.append(prediction_rows(part, prediction, first))
-                if online:
-                    scale = self.datasets[spec.dataset].scale
-                    steps.append(step_rows(part, prediction, spec.n_query, first, scale))
+                if online and dataset.kind == "ratings":  # a score of clicks has no error, and one step no AUC
+                    steps.append(step_rows(part, prediction, spec.n_query, first, dataset.scale))
                 self.reporter.episodes_done(count)
             peak, device_peak = peak_memory_mb(self.device)
             self.folder.write_json(
