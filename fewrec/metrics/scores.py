@@ -29,9 +29,9 @@ def per_user_scores(
     ``low`` is the lowest gain alone.
 
     Returns (n_groups,) arrays: ``n``, ``se`` and ``ae`` (see ``clipped_error_sums``; left out without ``errors``),
-    ``ndcg<k>`` (left out where ``ndcg_at`` is None), ``auc``, both NaN where all query ratings are equal, ``pred_mean``,
-    ``pred_min``, ``pred_max``, and with ``top_at`` = k ``top<k>_precision``, ``top<k>_ndcg`` and ``top<k>_mrr``
-    (``fewrec.metrics.top``).
+    ``ndcg<k>`` (left out where ``ndcg_at`` is None), ``auc``, both NaN where all query ratings are equal,
+    ``pred_mean``, ``pred_min``, ``pred_max``, and with ``top_at`` = k ``top<k>_precision``, ``top<k>_ndcg`` and
+    ``top<k>_mrr`` (``fewrec.metrics.top``).
 
     Raises ``ValueError`` for NaN or infinite predictions (a failure, never a score), for k at or above a query's size
     (ask ``ndcg_is_defined`` before) and for arrays that don't fit together.

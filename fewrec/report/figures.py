@@ -87,7 +87,7 @@ def row_figures(
     aligned: AlignedScores,
     bias: int | None,
     popularity: int | None,
-    ndcg_names: tuple[str, ...],
+    ranking_names: tuple[str, ...],
     seed: int = 0,
     interval: Interval = "percentile",
 ) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def row_figures(
     best = best_row(_primary_cost(aligned), aligned.present.sum(axis=1))
     baseline, its_row = ("bias", bias) if aligned.rated else ("popularity", popularity)
     references = {baseline: its_row, "best": best}
-    terms = _terms(aligned, references, ndcg_names)
+    terms = _terms(aligned, references, ranking_names)
     sums = np.hstack([aligned.user_sums(np.asarray(part, float)) for pair in terms.values() for part in pair])
     n_rows, n_users = len(aligned.present), len(aligned.user_starts)
     several = n_users > 1  # one user can't be resampled
@@ -146,7 +146,7 @@ def row_figures(
 
 
 def _terms(
-    aligned: AlignedScores, references: dict[str, int | None], ndcg_names: tuple[str, ...]
+    aligned: AlignedScores, references: dict[str, int | None], ranking_names: tuple[str, ...]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the numerator and the denominator, (rows, keys), of each mean that the figures are made of."""
     n, se, ae = aligned.get("n"), aligned.get("se"), aligned.get("ae")
@@ -155,7 +155,7 @@ def _terms(
     with np.errstate(invalid="ignore", divide="ignore"):
         terms["rmse_user"] = (np.sqrt(se / n), rated)
         terms["mae_user"] = (ae / n, rated)
-    for name in (*ndcg_names, "auc"):
+    for name in (*ranking_names, "auc"):
         terms[name] = (aligned.get(name), np.isfinite(aligned.get(name)))
     value, weight = (se, n) if aligned.rated else (aligned.get("auc"), np.ones_like(n))
     defined = np.isfinite(value)
@@ -178,7 +178,7 @@ def _statistics(sums: np.ndarray, names: list[str], n_rows: int, rated: bool) ->
     AUC where the task is not ``rated``)."""
     mean = _means(sums, names, n_rows)
     out = {"rmse": np.sqrt(mean["mse"]), "mae": mean["mae"], "auc": mean["auc"]}
-    out |= {name: mean[name] for name in names if name.startswith("ndcg")}
+    out |= {name: mean[name] for name in names if name.startswith(("ndcg", "top"))}
     for name in (name.removeprefix("own/") for name in names if name.startswith("own/")):
         own, reference = mean[f"own/{name}"], mean[f"{name}/own"]
         out[f"diff_{name}"] = np.sqrt(own) - np.sqrt(reference) if rated else own - reference

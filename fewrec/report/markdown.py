@@ -12,6 +12,7 @@ from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, RMSE, Measure, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, interval, markdown_text, p_text, short
+from fewrec.report.optional import Optional, optional_columns
 from fewrec.report.ranks import task_ranks
 from fewrec.report.results import Results
 from fewrec.report.warning_signs import FEW_USERS
@@ -90,7 +91,8 @@ def notes(frame: pd.DataFrame) -> str:
         said = f"{_OF_CLICKS}{_OF_ALL}"
     else:
         said = f"{_OF_RATINGS}{_OF_ALL}\n\nIn tables of clicks:\n\n{_OF_CLICKS.rstrip()}"
-    return "## Columns\n\n" + said.format(interval=kind, replicates=REPLICATES, few=FEW_USERS)
+    more = "".join(f"- **{column.head}**: {column.meaning}.\n" for column in optional_columns(frame))
+    return f"## Columns\n\n{more}{said.format(interval=kind, replicates=REPLICATES, few=FEW_USERS)}"
 
 
 def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
@@ -102,7 +104,9 @@ def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
         measure = measure_of(scored)
         head = _CLICKS_HEAD if measure is AUC else _HEAD
         head = head if tuned else (*head, "tuning")
-        lines += _table(head, (_cells(row, measure)[: len(head)] for row in scored.to_dict("records")), text_columns=1)
+        more = optional_columns(scored)
+        table = ([*_cells(row, measure)[: len(head)], *_more(row, more)] for row in scored.to_dict("records"))
+        lines += _table([*head, *(column.head for column in more)], table, text_columns=1)
         lines += [_coverage(scored), *_ranks(results, task), ""]
     if len(others):
         table = ((_name(row), row["status"], markdown_text(row["reason"])) for row in others.to_dict("records"))
@@ -131,6 +135,13 @@ def _cells(row: dict[str, Any], measure: Measure) -> list[str]:
         *(short(row[name]) for name in ("meta_fit_s", "adapt_ms_p50", "predict_ms", "episodes_per_s", "peak_mb")),
         "" if pd.isna(row["trainable_params"]) else f"{int(row['trainable_params']):,}",
         "" if row["tuning"] == "default" else markdown_text(row["tuning"]),
+    ]
+
+
+def _more(row: dict[str, Any], columns: list[Optional]) -> list[str]:
+    return [
+        interval(row[one.name], row[f"{one.name}_low"], row[f"{one.name}_high"]) if one.metric else short(row[one.name])
+        for one in columns
     ]
 
 

@@ -26,7 +26,9 @@ SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_m
 _META = (
     "code_hash", "dataset_sha256", "text_sha256", "split_hash", "eligible_users", "excluded_users", "trainable_params",
 )  # fmt: skip
-_TIMES = ("prepare_s", "meta_fit_s", "adapt_ms", "predict_ms", "episodes_per_s", "peak_mb", "device_peak_mb")
+_TIMES = (
+    "prepare_s", "meta_fit_s", "adapt_ms", "predict_ms", "update_ms", "episodes_per_s", "peak_mb", "device_peak_mb",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +40,11 @@ class Results:
     ``cells``: one row a cell, sorted by place in the table. ``cell`` is its hash; then come the fields of its
     specification (dataset, protocol, state, n_users, k_shot, n_query, episodes, seed, learner, label, config ...),
     ``status`` and ``reason``, hashes of data, split and code, ``trainable_params``, and what it cost: seconds
-    (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``), ``episodes_per_s``
-    and MB. ``tuning`` is the dict that says where its options come from, None where that was not recorded;
-    ``other_configurations`` counts the other configurations that were run in its place of the table before. ``kind``
-    is that of its data set, ``ratings`` (also where the manifest doesn't say) or ``clicks``.
+    (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``, in the online
+    protocol ``update_ms``), ``episodes_per_s`` and MB. ``tuning`` is the dict that says where its options come from,
+    None where that was not recorded; ``other_configurations`` counts the other configurations that were run in its
+    place of the table before. ``kind`` is that of its data set, ``ratings`` (also where the manifest doesn't say) or
+    ``clicks``.
 
     ``scores``: one row a (cell, episode, user) of the cells with status ok, in the order of ``cells``: number of query
     ratings ``n``, sums of squared and absolute errors ``se`` and ``ae`` in rating units, ``ndcg5`` (or at another k)

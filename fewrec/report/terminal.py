@@ -14,6 +14,7 @@ from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, one_line, short
+from fewrec.report.optional import Optional, optional_columns
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -62,8 +63,9 @@ _OF_CLICKS: Columns = (
     *_SHARED,
 )
 _DROPPED_FIRST = (
-    "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low", "skill", "meta_fit_s", "rank_group", "rank", "tuning",
-    "adapt_ms_p50", "auc", "ndcg5", "diff_bias_low", "diff_popularity_low", "diff_bias", "diff_popularity",
+    "update_ms_p95", "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low", "skill", "meta_fit_s", "rank_group",
+    "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5", "diff_bias_low", "diff_popularity_low", "diff_bias",
+    "diff_popularity",
 )  # fmt: skip
 _DROPPED_NAMES = {
     "rmse_low": "intervals of RMSE", "diff_bias_low": "intervals of − bias", "rank_group": "groups of ranks",
@@ -114,7 +116,7 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
     measure = measure_of(scored)
     columns = {
         name: (head, [cell(row) for row in rows])
-        for name, head, cell in (_OF_CLICKS if measure is AUC else _OF_RATINGS)
+        for name, head, cell in (*(_OF_CLICKS if measure is AUC else _OF_RATINGS), *_optional(scored))
         if scored[name].notna().any() and not (name == "tuning" and plain) and scored[name].ne("").any()
     }
     longest = max(len(one_line(row["label"])) for row in rows)
@@ -129,6 +131,14 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
             dropped.add(_DROPPED_NAMES.get(name, head))
             table = _table(rows, columns)
     return table, dropped
+
+
+def _optional(scored: pd.DataFrame) -> Columns:
+    return tuple((column.name, column.head, _written(column)) for column in optional_columns(scored))
+
+
+def _written(column: Optional) -> Cell:
+    return lambda row: fixed(row[column.name], 4) if column.metric else short(row[column.name])
 
 
 def _table(rows: list[dict[str, Any]], columns: dict[str, tuple[str, list[str]]]) -> Table:
