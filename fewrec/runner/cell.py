@@ -116,7 +116,8 @@ _DECIDES_EVERY_SCORE = (
     "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
 )  # fmt: skip
 """What brings files (cards, fetching, weights) decides none: each file's SHA-256 is checked, and kept with the cell.
-Nor do intervals and tests (metrics/statistics.py), which are computed from scores that are there."""
+Nor do intervals and tests (metrics/statistics.py), which are computed from scores that are there, and the files of
+frozen episodes (episodes/frozen), which are written from what is drawn."""
 
 
 @functools.cache
@@ -131,7 +132,8 @@ def code_hash(cls: type[Learner]) -> str:
     for part in _DECIDES_EVERY_SCORE:
         path = root / part
         for file in [path] if path.is_file() else path.rglob("*.py"):
-            files[file.relative_to(root).as_posix()] = file
+            if not file.is_relative_to(root / "episodes" / "frozen"):
+                files[file.relative_to(root).as_posix()] = file
     waiting = [Path(inspect.getfile(cls))]
     while waiting:
         file = waiting.pop()
