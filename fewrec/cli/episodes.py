@@ -35,7 +35,7 @@ def episodes_export(suite: str, out: str, **options: Any) -> None:
 
     record = export_suite(suite, out, data=dataset, told=lambda name: click.echo(name, err=True), **options)
     number = "1 task" if len(record.tasks) == 1 else f"{len(record.tasks)} tasks"
-    click.echo(f"wrote {number} of {record.suite} to {out}")
+    click.echo(f"wrote {number} of {record.suite} to {out}; score predictions with: fewrec score FILE --episodes {out}")
 
 
 @command.command("import")

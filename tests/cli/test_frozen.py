@@ -62,3 +62,21 @@ def test_verifying_an_export_needs_no_torch(here):
     fewrec("episodes", "export", "tiny.toml", "--out", "x", "--state", "warm")
     code = "import sys; from fewrec.episodes.frozen import load; load('x').verify(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_predictions_are_scored_shown_and_kept(here):
+    fewrec("episodes", "export", "tiny.toml", "--state", "user-cold", "--shots", "5", "--seed", "0", "--out", "x")
+    query = pd.read_parquet("x/synthetic/user-cold/seed-0/n2-k5-q6/query.parquet")
+    query.assign(prediction=[3 + row % 2 for row in range(len(query))]).to_csv("waves.csv", index=False)
+    shown = fewrec("score", "waves.csv", "--episodes", "x", "--label", "up and down", "--out", "scored")
+    (row,) = [line for line in shown.splitlines() if line.startswith("up and down, synthetic")]
+    for part in ("RMSE ", "MAE ", "nDCG@5 ", "AUC ", "RMSE − bias "):
+        assert part in row
+    for label in ("global-mean", "user-mean", "item-mean", "bias", "item-popularity", "random"):
+        assert label in shown
+    assert "up and down" in (here / "scored/leaderboard.md").read_text()
+    assert "up and down" in fewrec("show", "scored")
+    assert "7 same bytes" in fewrec("compare", "scored", "scored")
+    query.assign(prediction=3.0).iloc[1:].to_csv("waves.csv", index=False)
+    assert "(1 of 48 are missing)" in fewrec("score", "waves.csv", "--episodes", "x", code=2)
+    assert "error: none.csv: no such file" in fewrec("score", "none.csv", "--episodes", "x", code=2)

@@ -300,6 +300,13 @@ def test_parquet_that_lies_about_its_size_is_refused(tmp_path):
     assert "episode.json: broken at 'files.query.parquet.rows'" in refusal(folder)
 
 
+def test_meta_train_is_checked_before_a_learner_gets_it(folder):
+    change(folder, "meta_train.parquet", "item", 2, -1)
+    (one,) = load(folder)
+    with pytest.raises(DataError, match="item -1 is outside 0..39"):
+        one.source()
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 64 + b"PAR1", b"\x80\x04]\x94."])
 def test_what_is_no_parquet_is_refused(folder, content):
     (folder / "support.parquet").write_bytes(content)

@@ -32,9 +32,9 @@ class Checker:
     def __init__(self, folder: Path, record: EpisodeRecord) -> None:
         self.folder, self.record = folder, record
 
-    def split(self, files: dict[str, Columns]) -> None:
-        """Check the files of a split: meta-train, items, and the validation users; raise ``DataError`` if broken."""
-        record, train, items = self.record, files[META_TRAIN], files[ITEMS]
+    def known(self, train: Columns, items: Columns) -> None:
+        """Check meta-train and the items: what a learner is meta-fitted on."""
+        record = self.record
         n_items = record.dataset.n_items
         self._range(META_TRAIN, train, "user", 0, record.meta_train_users)
         self._rated(META_TRAIN, train)
@@ -46,6 +46,10 @@ class Checker:
         if (items["seen"] != seen).any():
             item = int(np.flatnonzero(items["seen"] != seen)[0])
             self._fail(ITEMS, f"item {item} is marked otherwise than meta-train has it", item)
+
+    def validation(self, files: dict[str, Columns]) -> None:
+        """Check the validation users and their ratings, and the attributes of meta-train's users if there are any."""
+        record = self.record
         if META_USERS in files:
             self._counted(META_USERS, files[META_USERS]["user"], record.meta_train_users, "user")
         users, rows = files[VALIDATION_USERS], files[VALIDATION]

@@ -67,8 +67,9 @@ class FrozenTask:
     def verify(self, split: bool = True) -> None:
         """Check the whole task, and with ``split`` its split too; raise ``DataError`` naming what is wrong first."""
         if split:
-            files = {name: self.columns(name) for name in self.record.split_files}
-            Checker(self.folder.parent, self.record).split(files)
+            self.known()
+            rest = {name: self.columns(name) for name in self.record.split_files if name not in (META_TRAIN, ITEMS)}
+            Checker(self.folder.parent, self.record).validation(rest)
         self._asked  # noqa: B018  # reading is checking
         if self.has_answers:
             self._answers()
@@ -162,19 +163,17 @@ class FrozenTask:
 
         return Episodes(self.support(), self.query(), self.answers())
 
-    def catalog(self) -> Catalog:
-        """Return the items, with ``seen`` as the split has it."""
-        items, about = self.columns(ITEMS), self.record.dataset
+    def known(self) -> tuple[RatingTable, Catalog]:
+        """Return the rating table of meta-train, and the items, with ``seen`` as the split has it."""
+        train, items, about = self.columns(META_TRAIN), self.columns(ITEMS), self.record.dataset
+        Checker(self.folder.parent, self.record).known(train, items)
+        users = self.record.meta_train_users
+        table = RatingTable(train["user"], train["item"], train["rating"], train.get("timestamp"), users, about.n_items)
         text = pd.DataFrame({name: items[name] for name in TEXT_COLUMNS}) if about.item_text else None
         features = [items[f"feature_{i}"] for i in range(about.item_features)]
         ids = np.asarray(items["item_id"], object if about.item_ids == "text" else np.int64)
-        return Catalog(ids, text, np.stack(features, axis=1) if features else None, items["seen"], about.text_template)
-
-    def meta_train(self) -> RatingTable:
-        """Return the rating table of meta-train."""
-        train, about = self.columns(META_TRAIN), self.record.dataset
-        users, n_items = self.record.meta_train_users, about.n_items
-        return RatingTable(train["user"], train["item"], train["rating"], train.get("timestamp"), users, n_items)
+        stacked = np.stack(features, axis=1) if features else None
+        return table, Catalog(ids, text, stacked, items["seen"], about.text_template)
 
     def source(self) -> FrozenMetaTrain:
         """Return what a learner is meta-fitted on, as far as it is frozen: see ``FrozenMetaTrain``."""

@@ -20,7 +20,7 @@ class FrozenMetaTrain:
     """
 
     def __init__(self, task: FrozenTask, depends: Mapping[str, Any] | None = None) -> None:
-        self.table, self.catalog = task.meta_train(), task.catalog()
+        self.table, self.catalog = task.known()
         self.scale, self.seed = task.record.dataset.as_scale(), task.record.seed
         self.n_user_attributes = task.record.dataset.user_features
         self.depends = dict(depends or {})
