@@ -146,7 +146,7 @@ def _read_parquet(path: Path, most: int, several: bool) -> pd.DataFrame:
             if file.metadata.num_rows > most:
                 raise DataError(f"{path}: {file.metadata.num_rows:,} rows, at least twice as many as the query has")
         table = pq.read_table(path, columns=wanted, read_dictionary=["task"] if "task" in wanted else None)
-        return table.to_pandas()
+        return table.replace_schema_metadata(None).to_pandas()  # what pandas wrote about it may be anything
     except (OSError, pa.ArrowException, MemoryError, ValueError, TypeError) as error:
         said = str(error).strip().splitlines()
         raise DataError(

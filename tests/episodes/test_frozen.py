@@ -295,7 +295,13 @@ def test_parquet_that_lies_about_its_size_is_refused(tmp_path):
     sign(folder, "query.parquet")
     assert "query.parquet: it says that it holds 8,191 rows, its record 80" in refusal(folder)
     sign(folder, "query.parquet", rows=8191)
-    assert "query.parquet" in refusal(folder)
+    assert "episode.json: broken (query.parquet has 8,191 rows, the counts beside it say 80)" in refusal(folder)
+    known = folder.parent / "meta_train.parquet"
+    rows = pq.read_metadata(known).num_rows
+    sign(folder, "query.parquet", rows=80)
+    known.write_bytes(lying_about_rows(known.read_bytes(), rows))
+    sign(folder, "meta_train.parquet", rows=8191)  # whose number of rows follows from nothing else
+    assert "meta_train.parquet: " in refusal(folder)
     sign(folder, "query.parquet", rows=2**40)
     assert "episode.json: broken at 'files.query.parquet.rows'" in refusal(folder)
 
@@ -312,6 +318,18 @@ def test_what_is_no_parquet_is_refused(folder, content):
     (folder / "support.parquet").write_bytes(content)
     sign(folder, "support.parquet")
     assert "support.parquet: not a readable Parquet file" in refusal(folder)
+
+
+def test_a_record_that_asks_for_more_than_there_is_allocates_nothing(folder):
+    record = json.loads((folder / "episode.json").read_text())
+    for name, value, said in (
+        ("n_items", 2**30, "items.parquet has 40 rows, the counts beside it say 1,073,741,824"),
+        ("item_features", 2**39, "broken at 'dataset.item_features'"),
+        ("user_features", 5, "column 'feature_5' doesn't belong there"),
+    ):
+        changed = {**record, "dataset": {**record["dataset"], name: value}}
+        (folder / "episode.json").write_text(json.dumps(changed))
+        assert said in refusal(folder)
 
 
 @pytest.mark.parametrize(

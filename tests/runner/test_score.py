@@ -247,6 +247,15 @@ def test_files_that_are_no_tables_are_refused(one, tmp_path):
     assert refusal(tmp_path / "none.csv", [one]) == "no such file"
 
 
+def test_what_pandas_is_told_in_a_file_is_not_believed(one, tmp_path):
+    values = {name: pa.array(column) for name, column in one.query_columns.items()} | {
+        "prediction": pa.array([3.5] * 72)
+    }
+    told = {"pandas": '{"index_columns": ["item"], "columns": [{"name": "item"}], "column_indexes": []}'}
+    pq.write_table(pa.table(values).replace_schema_metadata(told), tmp_path / "p.parquet")
+    assert read_predictions(tmp_path / "p.parquet", [one])[0].tolist() == [3.5] * 72
+
+
 def test_a_file_of_many_more_rows_than_the_query_is_not_read(one, tmp_path):
     many = pa.table(
         {name: pa.array(np.zeros(2_000_000, np.int64)) for name in ("episode", "user", "item", "prediction")}

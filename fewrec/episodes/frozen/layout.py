@@ -21,6 +21,7 @@ VALIDATION, VALIDATION_USERS = "validation.parquet", "validation_users.parquet"
 USERS, SUPPORT, QUERY, ANSWERS = "users.parquet", "support.parquet", "query.parquet", "answers.parquet"
 ITEM_RATINGS = "item_ratings.parquet"
 MOST_ROWS = 2**28  # of one file: beyond any data set of the field, within what a machine can hold
+_MOST_FEATURES = 2**16
 ROLES = ("either", "support", "query")  # of a validation rating
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
@@ -59,8 +60,8 @@ class DatasetRecord(BaseModel):
     item_ids: Literal["number", "text"]
     item_text: bool
     timestamps: bool
-    item_features: int = _Count
-    user_features: int = _Count
+    item_features: int = Field(ge=0, le=_MOST_FEATURES)
+    user_features: int = Field(ge=0, le=_MOST_FEATURES)
 
     @model_validator(mode="after")
     def _scale_goes_up(self) -> DatasetRecord:
@@ -114,7 +115,20 @@ class EpisodeRecord(BaseModel):
         for what, given in (("files", self.files), ("split_files", self.split_files)):
             if set(given) != set(self.expected(what)):
                 raise ValueError(f"{what} are not those of this format")
+        for name, rows in self._sizes().items():
+            found = self.files.get(name) or self.split_files.get(name)
+            if found is not None and found.rows != rows:
+                raise ValueError(f"{name} has {found.rows:,} rows, the counts beside it say {rows:,}")
         return self
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the rows of the files whose number follows from the counts: what is allocated is what is there."""
+        users = self.episodes * self.n_users
+        support = {} if self.k_shot == "rest" else {SUPPORT: users * self.k_shot}
+        return {
+            USERS: users, QUERY: users * self.n_query, ANSWERS: users * self.n_query, **support,
+            ITEMS: self.dataset.n_items, META_USERS: self.meta_train_users, VALIDATION_USERS: self.validation_users,
+        }  # fmt: skip
 
     def expected(self, what: str) -> list[str]:
         """Return the names of the Parquet files of a task (``files``) or of its split (``split_files``)."""
