@@ -107,7 +107,21 @@ def load_results(path: str | Path) -> Results:
         scores = _read_scores(path / "scores.parquet")
     else:
         raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
-    metadata.sort(key=_order)
+    return assemble_results(path, manifest, metadata, scores, unfinished)
+
+
+def assemble_results(
+    path: Path,
+    manifest: dict[str, Any],
+    metadata: list[dict[str, Any]],
+    scores: pd.DataFrame,
+    unfinished: tuple[str, ...] = (),
+) -> Results:
+    """Return the results of cells that are in memory: ``metadata`` as cell.json has it, ``scores`` with ``cell``.
+
+    ``path`` is what errors call them. Raises ``DataError`` where scores belong to no cell.
+    """
+    metadata = sorted(metadata, key=_order)
     cells = _frame(metadata)
     cells["kind"] = _kinds(cells["dataset"], manifest)
     rank = pd.Series(range(len(cells)), index=cells["cell"], dtype="int64")

@@ -122,7 +122,8 @@ _DECIDES_EVERY_SCORE = (
 )  # fmt: skip
 """What brings and reads files (cards, fetching, readers) decides none: the SHA-256 of the table, texts and attributes
 that came of it are kept with the results, and other ones are refused there. Nor do intervals and tests
-(metrics/statistics.py), which are computed from scores that are there."""
+(metrics/statistics.py), which are computed from scores that are there, and the files of frozen episodes
+(episodes/frozen), which are written from what is drawn."""
 
 
 @functools.cache
@@ -137,7 +138,8 @@ def code_hash(cls: type[Learner]) -> str:
     for part in _DECIDES_EVERY_SCORE:
         path = root / part
         for file in [path] if path.is_file() else path.rglob("*.py"):
-            files[file.relative_to(root).as_posix()] = file
+            if not file.is_relative_to(root / "episodes" / "frozen"):
+                files[file.relative_to(root).as_posix()] = file
     waiting = [Path(inspect.getfile(cls))]
     while waiting:
         file = waiting.pop()
