@@ -107,9 +107,14 @@ def _with(options: list[Callable], command: Callable) -> Callable:
 
 
 def own_data_options(command: Callable) -> Callable:
-    """Give a command the options that describe a file of the user's own ratings."""
+    """Give a command the options of a file of the user's own ratings, and of how it is read."""
+    data = "Your own ratings (CSV, TSV, Parquet, .inter), or a data set's name, instead of the suite's data."
+    return click.option("--data", type=click.Path(), help=data)(file_options(command))
+
+
+def file_options(command: Callable) -> Callable:
+    """Give a command the options that say how a file of the user's own ratings is read."""
     options = [
-        click.option("--data", type=click.Path(), help="Your own ratings (CSV, TSV, Parquet), not the suite's data."),
         click.option("--items", type=click.Path(), help="Item texts of --data: item,title[,year,genres,description]."),
         click.option("--template", help="What an item's text is made of, from --items, e.g. '{title}. {genres}.'"),
         click.option("--columns", help="What the columns of --data are, in order: user,item,rating[,timestamp]."),
@@ -137,9 +142,9 @@ def open_own(data: str | None, **own: Any) -> Dataset | None:
         if given:
             raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in given)} only go with --data")
         return None
-    from fewrec.data.own import load_own
+    from fewrec.data.load import open_dataset
 
-    dataset = load_own(data, **given)
+    dataset = open_dataset(data, **given)
     for note in dataset.notes:
         click.echo(f"{data}: {note}", err=True)
     return dataset

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from fewrec.data.sources import ArchiveSource, Entry, FilesSource, HubSource, ManualSource, PackageSource
+from fewrec.data.sources import ArchiveSource, Entry, FilesSource, HubSource, ManualSource, OwnSource, PackageSource
 from fewrec.data.table import Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.errors import DataError, nearest
-from fewrec.paths import data_folder
+from fewrec.paths import cards_folder, data_folder
 
 DuplicatesPolicy = Literal["error", "last", "mean"]
 
@@ -71,7 +71,8 @@ class Card(_Card):
     expected: Expected = Expected()
     published: str = ""
     sources: tuple[
-        Annotated[ArchiveSource | PackageSource | FilesSource | ManualSource, Field(discriminator="type")], ...
+        Annotated[ArchiveSource | PackageSource | FilesSource | ManualSource | OwnSource, Field(discriminator="type")],
+        ...,
     ] = Field(min_length=1)
 
     @field_validator("sources")
@@ -79,7 +80,14 @@ class Card(_Card):
     def _by_hand_comes_last(cls, sources: tuple) -> tuple:
         if any(source.type == "manual" for source in sources[:-1]):
             raise ValueError("files to fetch by hand are one source, and the last one")
+        if len(sources) > 1 and any(source.type == "own" for source in sources):
+            raise ValueError("a file of one's own is the only source of its card")
         return sources
+
+    @property
+    def own(self) -> OwnSource | None:
+        """The user's own file that this card is of, or None."""
+        return self.sources[0] if isinstance(self.sources[0], OwnSource) else None
 
     @property
     def folder(self) -> str:
@@ -118,9 +126,41 @@ class WeightsCard(_Card):
 AnyCard = TypeVar("AnyCard", bound=_Card)
 
 
-def list_cards() -> list[Card]:
-    """Return every data set's card that comes with fewrec, by name."""
-    return sorted((_read(path, Card) for path in data_folder("datasets").glob("*.toml")), key=lambda card: card.name)
+def list_cards(own: bool = True) -> list[Card]:
+    """Return every data set's card: those that come with fewrec by name, then the user's own.
+
+    An own card that can't be read is left out here; ``broken_cards`` says why.
+    """
+    builtin = [_read(path, Card) for path in data_folder("datasets").glob("*.toml")]
+    mine = [card for card in map(_read_own, _own_paths()) if isinstance(card, Card)] if own else []
+    return [*sorted(builtin, key=lambda card: card.name), *mine]
+
+
+def broken_cards() -> list[str]:
+    """Return one line for each card in the user's folder that can't be read."""
+    return [str(card) for card in map(_read_own, _own_paths()) if isinstance(card, DataError)]
+
+
+def card_names() -> list[str]:
+    """Return the names that ``load_card`` finds, without reading the cards."""
+    return sorted({path.stem for path in (*_own_paths(), *data_folder("datasets").glob("*.toml"))})
+
+
+def is_builtin(name: str) -> bool:
+    """Return whether ``name`` is a data set that comes with fewrec."""
+    return name == "synthetic" or (data_folder("datasets") / f"{name}.toml").is_file()
+
+
+def _own_paths() -> list[Path]:
+    """Return the cards in the user's folder by name; a name that fewrec has itself is fewrec's."""
+    return [path for path in sorted(cards_folder().glob("*.toml")) if not is_builtin(path.stem)]
+
+
+def _read_own(path: Path) -> Card | DataError:
+    try:
+        return _read(path, Card)
+    except DataError as error:
+        return error
 
 
 def list_weights() -> list[WeightsCard]:
@@ -132,16 +172,17 @@ def list_weights() -> list[WeightsCard]:
 def load_card(name: str) -> Card:
     """Return the card of the data set ``name``, or the card in the file ``name`` if that ends in ``.toml``.
 
+    Cards that come with fewrec are found first, then those in the user's folder.
+
     Raises:
         DataError: if there is no such card (with the nearest name), or the file is not a valid card.
     """
     if name.endswith(".toml"):
         return _read(Path(name), Card)
-    path = data_folder("datasets") / f"{name}.toml"
-    names = [p.stem for p in path.parent.glob("*.toml")]
-    if name not in names:
-        raise DataError(f"unknown dataset '{name}'{nearest(name, names)}")
-    return _read(path, Card)
+    paths = {path.stem: path for path in (*_own_paths(), *data_folder("datasets").glob("*.toml"))}
+    if name not in paths:
+        raise DataError(f"unknown dataset '{name}'{nearest(name, paths)}")
+    return _read(paths[name], Card)
 
 
 def describe(card: Card | WeightsCard) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def fetch(
 
 
 def is_cached(card: Card | WeightsCard, cache: str | Path | None = None) -> bool:
-    """Return whether the card's files are in the cache and sound."""
+    """Return whether the card's files are in the cache and sound; a user's own files never are: they stay in place."""
+    if isinstance(card, Card) and card.own:
+        return False
     return _cached(card, cache_folder(cache) / card.folder, isinstance(card, WeightsCard))[0] is not None
 
 

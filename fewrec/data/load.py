@@ -58,6 +58,10 @@ def load_dataset(
         DataError: for an unknown name (with the nearest), when no source works, for files that differ from the card.
     """
     card = load_card(name)
+    if card.own:
+        from fewrec.data.own_cards import open_card
+
+        return open_card(card)
     fetched = fetch(card, offline=offline, cache=cache, notify=notify)
     stem = Path(next(iter(fetched.files))).stem
     dataset = read_files(card, fetched.folder, getattr(fetched.source, "format", ""), stem)
@@ -112,12 +116,12 @@ def open_dataset(
     A name with a card wins over a file of the same name; ``./name`` is the file. ``own`` are the options of
     ``load_own``; giving one for a card is refused.
     """
-    from fewrec.data.cards import list_cards
+    from fewrec.data.cards import card_names
     from fewrec.data.own import load_own, looks_like_a_file
 
     text = str(name_or_path)
     given = {key: value for key, value in own.items() if value is not None}
-    names = [card.name for card in list_cards()]
+    names = card_names()
     if text in names or text.endswith(".toml") or text == "synthetic":
         if given:
             raise DataError(f"{text}: {', '.join(sorted(given))} can only be given with a file of your own")

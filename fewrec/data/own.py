@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def load_own(
     template: str | None = None,
     name: str | None = None,
 ) -> Dataset:
-    """Return the data set of a CSV, TSV or Parquet file (.gz too), one rating a row.
+    """Return the data set of a CSV, TSV, Parquet or RecBole ``.inter`` file (.gz too), one rating a row.
 
     Columns are named by the ``_col`` options or guessed from the header. A file without a header has the columns
     ``item, user, rating`` (three of them) or ``user, item, rating, timestamp`` (four), unless ``columns`` names them
@@ -65,6 +66,25 @@ def load_own(
     Raises:
         DataError: one line naming file and row, or the option to give.
     """
+    return understand_own(path, items, user_col, item_col, rating_col, time_col, columns, delimiter, scale, duplicates,
+                          template, name)[0]  # fmt: skip
+
+
+def understand_own(
+    path: str | Path,
+    items: str | Path | None = None,
+    user_col: str | None = None,
+    item_col: str | None = None,
+    rating_col: str | None = None,
+    time_col: str | None = None,
+    columns: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    scale: tuple[float, float] | None = None,
+    duplicates: str = "error",
+    template: str | None = None,
+    name: str | None = None,
+) -> tuple[Dataset, dict[str, Any]]:
+    """Return what ``load_own`` does, and its options with every guess made: given again, they leave none to make."""
     path = Path(path).expanduser()
     if duplicates not in ("error", "last", "mean"):
         raise DataError(f"--duplicates '{duplicates}' is none of error, last, mean")
@@ -83,7 +103,14 @@ def load_own(
         text, more = _read_items(items, coded.item_ids)
         notes += more
         sources[items.name] = sha256_of(items)
-    return Dataset(
+    understood: dict[str, Any] = {"scale": (chosen.low, chosen.high), "duplicates": duplicates}
+    if table.delimiter is not None:
+        understood["delimiter"] = delimited.DELIMITERS[table.delimiter]
+    if columns is None and table.header:
+        understood |= {_OPTIONS[role][2:].replace("-", "_"): column for role, column in roles.items() if column}
+    else:
+        understood["columns"] = ",".join("_" if column.startswith("_") else column for column in table.frame.columns)
+    dataset = Dataset(
         name=name or _stem(path),
         table=coded.table,
         catalog=Catalog(item_ids=coded.item_ids, text=text, template=template),
@@ -94,6 +121,7 @@ def load_own(
         licence="not stated (a file of your own)",
         notes=(*notes, note, *coded.notes),
     )
+    return dataset, understood
 
 
 def _read_ratings(
@@ -223,7 +251,9 @@ def _read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
         raise DataError(f"{table.where(row)}: item {table.frame[item].iloc[row]} comes twice")
     parts = {role: _strings(table.frame, column) for role, column in found.items()}
-    genres = [join_genres(g.split("|")) for g in parts["genres"]]
+    # RecBole writes a sequence with spaces between its parts, and says so in the header.
+    between = " " if (found["genres"] or "").endswith(":token_seq") else "|"
+    genres = [join_genres(g.split(between)) for g in parts["genres"]]
     years = [year.removesuffix(".0") for year in parts["year"]]
     text, missing = align(item_text(parts["title"], years, genres, parts["description"]), ids[codes], wanted)
     used = {item, *found.values()}
