@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from fewrec.data.sources import ArchiveSource, Entry, FilesSource, HubSource, ManualSource, OwnSource, PackageSource
+from fewrec.data.sources import ArchiveSource, Entry, FilesSource, HubSource, ManualSource, OwnFile, PackageSource
 from fewrec.data.table import Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.errors import DataError, nearest
@@ -60,7 +60,8 @@ class Card(_Card):
     """A data set: identity, terms, scale, policy for duplicates, expected size, and sources in the order to try.
 
     ``template`` is what an item's text is made of (``fewrec.data.template``). ``published`` is the size as its makers
-    state it, which is shown and not checked: they count what a reader leaves out, or a file that grows.
+    state it, which is shown and not checked: they count what a reader leaves out, or a file that grows. ``own`` stands
+    in place of sources where the card is of a user's own file (``fewrec data add``).
     """
 
     kind: Literal["ratings", "clicks"] = "ratings"
@@ -71,23 +72,17 @@ class Card(_Card):
     expected: Expected = Expected()
     published: str = ""
     sources: tuple[
-        Annotated[ArchiveSource | PackageSource | FilesSource | ManualSource | OwnSource, Field(discriminator="type")],
-        ...,
-    ] = Field(min_length=1)
+        Annotated[ArchiveSource | PackageSource | FilesSource | ManualSource, Field(discriminator="type")], ...
+    ] = ()
+    own: OwnFile | None = None
 
-    @field_validator("sources")
-    @classmethod
-    def _by_hand_comes_last(cls, sources: tuple) -> tuple:
-        if any(source.type == "manual" for source in sources[:-1]):
+    @model_validator(mode="after")
+    def _sources_or_an_own_file(self) -> Card:
+        if bool(self.sources) == bool(self.own):
+            raise ValueError("a card has sources, or a file of one's own (own)")
+        if any(source.type == "manual" for source in self.sources[:-1]):
             raise ValueError("files to fetch by hand are one source, and the last one")
-        if len(sources) > 1 and any(source.type == "own" for source in sources):
-            raise ValueError("a file of one's own is the only source of its card")
-        return sources
-
-    @property
-    def own(self) -> OwnSource | None:
-        """The user's own file that this card is of, or None."""
-        return self.sources[0] if isinstance(self.sources[0], OwnSource) else None
+        return self
 
     @property
     def folder(self) -> str:
@@ -191,7 +186,7 @@ def describe(card: Card | WeightsCard) -> dict[str, Any]:
         "licence": card.licence,
         "citation": card.citation,
         "homepage": card.homepage,
-        "sources": "; ".join(source.label for source in card.sources),
+        "sources": "; ".join(source.label for source in card.sources) or _own_path(card),
     }
     if isinstance(card, WeightsCard):
         files = sorted({name for source in card.sources for name in source.files})
@@ -215,6 +210,10 @@ def describe(card: Card | WeightsCard) -> dict[str, Any]:
     }
 
 
+def _own_path(card: Card | WeightsCard) -> str:
+    return card.own.path if isinstance(card, Card) and card.own else ""
+
+
 def _size(card: Card) -> str:
     counts = card.expected.model_dump()
     known = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count is not None)
@@ -222,6 +221,8 @@ def _size(card: Card) -> str:
 
 
 def _checksum(card: Card) -> str:
+    if card.own:
+        return "recorded when it was added; checked at every use"
     unknown = [source for source in card.sources if not source.is_pinned]
     if not unknown:
         return "published; checked at every use"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fewrec.data import download
 from fewrec.data.cards import Card, WeightsCard
-from fewrec.data.sources import AnySource, ArchiveSource, FilesSource, ManualSource, PackageSource
+from fewrec.data.sources import AnySource, ArchiveSource, FilesSource, HubSource, ManualSource, PackageSource
 from fewrec.errors import DataError
 from fewrec.paths import cache_folder, is_offline
 
@@ -62,8 +62,9 @@ def fetch(
         _, damaged = _cached(card, home, quick)
         if damaged:
             raise DataError(f"{damaged[0]}, and offline mode forbids to fetch it again")
-        if all(isinstance(source, ManualSource) for source in card.sources):
-            raise DataError(f"{card.name}: {_by_hand(card.sources[-1], home)}")
+        only = card.sources[0]
+        if isinstance(only, ManualSource):
+            raise DataError(f"{card.name}: {_by_hand(only, home)}")
         raise DataError(f"{card.name} is not in the cache {home}, and offline mode forbids to fetch it")
     with locked(home):
         found, damaged = _cached(card, home, quick)  # another process may have fetched it meanwhile
@@ -103,17 +104,17 @@ def _fetch(card: Card | WeightsCard, home: Path, notify: Notify) -> Fetched:
     raise DataError(f"{card.name}: no source could be used: {'; '.join(reasons)}")
 
 
-def _by_hand(source: AnySource, home: Path) -> str:
+def _by_hand(source: ManualSource, home: Path) -> str:
     """Return the one line that says where files are to be had and where to put them, or which of them is not right."""
     folder = home / source.key
     missing = [name for name in source.files if not (folder / name).is_file()]
     if not missing and (problem := first_problem(folder, source)):
         return f"{problem}; get it again from {source.url}, or delete {folder / _STAMP} if the new file is right"
-    how = f" ({source.how})" if isinstance(source, ManualSource) and source.how else ""
+    how = f" ({source.how})" if source.how else ""
     return f"fetch {', '.join(missing)} by hand from {source.url}{how}, and put it into the folder {folder}"
 
 
-def _fetch_from(source: AnySource, home: Path) -> Fetched:
+def _fetch_from(source: ArchiveSource | PackageSource | FilesSource | HubSource, home: Path) -> Fetched:
     """Fill a temporary folder, verify all of it, and move it to its place in one step."""
     temporary = Path(tempfile.mkdtemp(dir=home, prefix=".incoming-"))
     final = home / source.key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from fewrec.data.validate import code_ratings
 from fewrec.errors import DataError, nearest
 
 # A format's reader gets the folder of the files and the stem of their names.
-READERS = {
+READERS: dict[str, Callable[[Path, str], RawFiles]] = {
     "movielens-100k": movielens_100k.read,
     "movielens-dat": movielens_dat.read,
     "movielens-csv": movielens_csv.read,

@@ -51,10 +51,10 @@ def add_card(data: str | Path, *, name: str | None = None, replace_card: bool = 
     items = options.pop("items", None)
     items = None if items is None else Path(items).expanduser().absolute()
     dataset, understood = understand_own(path, items, name=chosen, **options)
-    source: dict[str, Any] = {"type": "own", "path": str(path), "sha256": sha256_of(path)}
+    own: dict[str, Any] = {"path": str(path), "sha256": sha256_of(path), "options": understood}
     if items is not None:
-        source |= {"items": str(items), "items_sha256": sha256_of(items)}
-    card = Card.model_validate(_entries(dataset) | {"sources": [source | {"options": understood}]})
+        own |= {"items": str(items), "items_sha256": sha256_of(items)}
+    card = Card.model_validate(_entries(dataset) | {"own": own})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(f".{os.getpid()}.part")
@@ -72,12 +72,12 @@ def open_card(card: Card) -> Dataset:
     Raises:
         DataError: if a file is gone, or is not what it was when the card was written.
     """
-    source = card.own
-    assert source is not None
-    for path, expected in ((source.path, source.sha256), (source.items, source.items_sha256)):
+    own = card.own
+    assert own is not None
+    for path, expected in ((own.path, own.sha256), (own.items, own.items_sha256)):
         if path is None:
             continue
-        again = f"fewrec data add {source.path} --name {card.name} --replace"
+        again = f"fewrec data add {own.path} --name {card.name} --replace"
         if not Path(path).is_file():
             raise DataError(f"{card.name}: {path} is no longer there (if it has moved: {again}, with its new place)")
         actual = sha256_of(Path(path))
@@ -86,10 +86,10 @@ def open_card(card: Card) -> Dataset:
                 f"{card.name}: {path} has changed since the data set was added (sha256 {expected} then, {actual} now); "
                 f"if that is right: {again}"
             )
-    options = {key: value for key, value in source.options.model_dump().items() if value is not None}
-    if source.items is not None:
-        options |= {"items": source.items, "template": card.template}
-    dataset = load_own(source.path, **options, name=card.name)
+    options = {key: value for key, value in own.options.model_dump().items() if value is not None}
+    if own.items is not None:
+        options |= {"items": own.items, "template": card.template}
+    dataset = load_own(own.path, **options, name=card.name)
     # The steps of a scale that is given are counted from its lowest rating, those of a guessed one from 0.
     scale = card.scale.scale()
     return replace(dataset, scale=scale, licence=card.licence, citation=card.citation, homepage=card.homepage)
@@ -130,13 +130,13 @@ def _toml(card: Card) -> str:
     """Return a card as TOML: plain keys first, then tables; a JSON string is a TOML string."""
     lines = ["# Written by `fewrec data add`; title, licence, citation and homepage are yours to fill in.", ""]
     entries = card.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    source = entries.pop("sources")[0]
-    options = source.pop("options")
+    own = entries.pop("own")
+    options = own.pop("options")
     tables = {key: entries.pop(key) for key in ("scale", "columns", "expected")}
     lines += _pairs(entries)
     for key, table in tables.items():
         lines += ["", f"[{key}]", *_pairs(table)]
-    return "\n".join([*lines, "", "[[sources]]", *_pairs(source), "", "[sources.options]", *_pairs(options), ""])
+    return "\n".join([*lines, "", "[own]", *_pairs(own), "", "[own.options]", *_pairs(options), ""])
 
 
 def _pairs(table: dict[str, Any]) -> list[str]:

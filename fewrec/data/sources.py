@@ -151,27 +151,17 @@ class OwnOptions(Entry):
     delimiter: str | None = None
 
 
-class OwnSource(Entry):
+class OwnFile(Entry):
     """A user's own file of ratings, with a table of items or without, where it lies: nothing is copied.
 
     ``path`` and ``items`` are absolute. A file whose SHA-256 is another than recorded is refused.
     """
 
-    type: Literal["own"]
     path: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     items: str | None = None
     items_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     options: OwnOptions
-    format: str = ""
-
-    @property
-    def label(self) -> str:
-        return self.path
-
-    @property
-    def is_pinned(self) -> bool:
-        return True
 
 
 AnySource = ArchiveSource | PackageSource | FilesSource | ManualSource | HubSource

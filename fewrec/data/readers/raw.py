@@ -157,11 +157,16 @@ def leave_out(ratings: RawRatings, value: float, what: str) -> tuple[RawRatings,
     rows = np.flatnonzero(is_left)
     if len(rows) == len(ratings):
         return ratings, ()
-    columns = [column if column is None else column[is_left].reset_index(drop=True)
-               for column in (ratings.user, ratings.item, ratings.rating, ratings.timestamp)]  # fmt: skip
-    where = ratings.where
+
+    def kept(column: pd.Series) -> pd.Series:
+        return column[is_left].reset_index(drop=True)
+
+    def where(row: int) -> str:
+        return ratings.where(int(rows[row]) if row < len(rows) else row)
+
     note = f"{len(ratings) - len(rows):,} of {len(ratings):,} rows are {what} and are left out"
-    return RawRatings(*columns, lambda row: where(int(rows[row]) if row < len(rows) else row)), (note,)
+    time = None if ratings.timestamp is None else kept(ratings.timestamp)
+    return RawRatings(kept(ratings.user), kept(ratings.item), kept(ratings.rating), time, where), (note,)
 
 
 def _bytes(path: Path) -> bytes:
