@@ -116,6 +116,7 @@ def file_options(command: Callable) -> Callable:
     """Give a command the options that say how a file of the user's own ratings is read."""
     options = [
         click.option("--items", type=click.Path(), help="Item texts of --data: item,title[,year,genres,description]."),
+        click.option("--users", type=click.Path(), help="User features of --data: user, and any other columns."),
         click.option("--template", help="What an item's text is made of, from --items, e.g. '{title}. {genres}.'"),
         click.option("--columns", help="What the columns of --data are, in order: user,item,rating[,timestamp]."),
         click.option("--user-col", help="The name of the user column of --data, where it can't be guessed."),
@@ -130,8 +131,8 @@ def file_options(command: Callable) -> Callable:
 
 
 OWN_DATA = (
-    "data", "items", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter", "scale",
-    "duplicates",
+    "data", "items", "users", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter",
+    "scale", "duplicates",
 )  # fmt: skip
 
 

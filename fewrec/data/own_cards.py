@@ -20,6 +20,7 @@ from fewrec.errors import DataError
 from fewrec.paths import cards_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TABLES = ("items", "users")
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,11 @@ def add_card(data: str | Path, *, name: str | None = None, replace_card: bool = 
     target = cards_folder() / f"{chosen}.toml"
     if target.exists() and not replace_card:
         raise DataError(f"{target} is there already; give another --name, or --replace")
-    items = options.pop("items", None)
-    items = None if items is None else Path(items).expanduser().absolute()
-    dataset, understood = understand_own(path, items, name=chosen, **options)
+    tables = {key: Path(options.pop(key)).expanduser().absolute() for key in _TABLES if options.get(key) is not None}
+    dataset, understood = understand_own(path, **tables, **options, name=chosen)
     own: dict[str, Any] = {"path": str(path), "sha256": sha256_of(path), "options": understood}
-    if items is not None:
-        own |= {"items": str(items), "items_sha256": sha256_of(items)}
+    for key, table in tables.items():
+        own |= {key: str(table), f"{key}_sha256": sha256_of(table)}
     card = Card.model_validate(_entries(dataset) | {"own": own})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,11 @@ def open_card(card: Card) -> Dataset:
     """
     own = card.own
     assert own is not None
-    for path, expected in ((own.path, own.sha256), (own.items, own.items_sha256)):
+    for path, expected in (
+        (own.path, own.sha256),
+        (own.items, own.items_sha256),
+        (own.users, own.users_sha256),
+    ):
         if path is None:
             continue
         again = f"fewrec data add {own.path} --name {card.name} --replace"
@@ -87,6 +91,8 @@ def open_card(card: Card) -> Dataset:
                 f"if that is right: {again}"
             )
     options = {key: value for key, value in own.options.model_dump().items() if value is not None}
+    if own.users is not None:
+        options["users"] = own.users
     if own.items is not None:
         options |= {"items": own.items, "template": card.template}
     dataset = load_own(own.path, **options, name=card.name)
@@ -121,6 +127,7 @@ def _entries(dataset: Dataset) -> dict[str, Any]:
         "columns": {
             "ratings": ["user", "item", "rating", *["timestamp"] * (table.timestamp is not None)],
             "items": [] if text is None else [name for name in TEXT_COLUMNS if (text[name] != "").any()],
+            "users": [] if dataset.user_features is None else list(dataset.user_features.columns),
         },
         "expected": {"ratings": len(table), "users": table.n_users, "items": table.n_items},
     }

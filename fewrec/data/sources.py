@@ -152,15 +152,17 @@ class OwnOptions(Entry):
 
 
 class OwnFile(Entry):
-    """A user's own file of ratings, with a table of items or without, where it lies: nothing is copied.
+    """A user's own file of ratings, with tables of items and users or without, where it lies: nothing is copied.
 
-    ``path`` and ``items`` are absolute. A file whose SHA-256 is another than recorded is refused.
+    ``path``, ``items`` and ``users`` are absolute. A file whose SHA-256 is another than recorded is refused.
     """
 
     path: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     items: str | None = None
-    items_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    items_sha256: Sha256 = ""
+    users: str | None = None
+    users_sha256: Sha256 = ""
     options: OwnOptions
 
 

@@ -190,3 +190,42 @@ def test_the_atomic_files_of_recbole_are_own_data(folder, tmp_path):
     (tmp_path / "x.inter").write_text(inter + "2\t2\t3\t20\t9\n")
     with pytest.raises(DataError, match=r"^x\.inter:4: 5 columns, but 4 in the first line"):
         load_own("x.inter")
+
+
+def test_user_features_are_numbers_and_categories_in_the_order_of_users(folder, tmp_path):
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\trating:float\n10\t1\t4\n2\t1\t3\n7\t1\t5\n")
+    head = "user_id:token\tage:token\tgender:token\theight:float\n"
+    (tmp_path / "x.user").write_text(head + "2\t24\tF\t1.5\n10\t53\tM\t\n99\t1\tM\t2\n")
+    data = load_own("x.inter", users="x.user")
+    expected = pd.DataFrame(
+        {"age": [24.0, np.nan, 53.0], "gender": ["F", "", "M"], "height": [1.5, np.nan, np.nan]}
+    ).astype({"gender": object})
+    pd.testing.assert_frame_equal(data.user_features, expected)
+    assert data.notes[1:3] == ("user features age, gender, height", "x.user: 1 users with ratings are not in it")
+    add_card("x.inter", users="x.user")
+    assert load_card("x").columns.users == ("age", "gender", "height")
+    pd.testing.assert_frame_equal(open_dataset("x").user_features, expected)
+    (tmp_path / "x.user").write_text(head + "2\t25\tF\t1.5\n")
+    with pytest.raises(DataError, match=r"x\.user has changed since"):
+        open_dataset("x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user,age\n1,3\n1,4\n", "u.csv:3: user 1 comes twice"),
+        ("person,age\n1,3\n", "u.csv:1: no column for the user among 'person', 'age' (name it 'user')"),
+        ("user,age\n9,3\n", "u.csv: not one of the users with ratings is in it (ids such as 1, there 9)"),
+        (
+            "user,name\n1,a0\n" + "".join(f"{u},a{u}\n" for u in range(2, 150)),
+            "u.csv: no column of numbers or of at most",
+        ),
+        ("user,age\n,3\n", "u.csv:2: user is missing"),
+    ],
+)
+def test_a_bad_table_of_users_is_one_line(folder, tmp_path, content, message):
+    (tmp_path / "r.csv").write_text("user,item,rating\n1,1,5\n2,1,4\n")
+    (tmp_path / "u.csv").write_text(content)
+    with pytest.raises(DataError) as caught:
+        load_own("r.csv", users="u.csv")
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
