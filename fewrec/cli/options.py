@@ -125,10 +125,16 @@ def _with(options: list[Callable], command: Callable) -> Callable:
 
 
 def own_data_options(command: Callable) -> Callable:
-    """Give a command the options that describe a file of the user's own ratings."""
+    """Give a command the options of a file of the user's own ratings, and of how it is read."""
+    data = "Your own ratings (CSV, TSV, Parquet, .inter), or a data set's name, instead of the suite's data."
+    return click.option("--data", type=click.Path(), help=data)(file_options(command))
+
+
+def file_options(command: Callable) -> Callable:
+    """Give a command the options that say how a file of the user's own ratings is read."""
     options = [
-        click.option("--data", type=click.Path(), help="Your own ratings (CSV, TSV, Parquet), not the suite's data."),
         click.option("--items", type=click.Path(), help="Item texts of --data: item,title[,year,genres,description]."),
+        click.option("--users", type=click.Path(), help="User features of --data: user, and any other columns."),
         click.option("--template", help="What an item's text is made of, from --items, e.g. '{title}. {genres}.'"),
         click.option("--columns", help="What the columns of --data are, in order: user,item,rating[,timestamp]."),
         click.option("--user-col", help="The name of the user column of --data, where it can't be guessed."),
@@ -145,8 +151,8 @@ def own_data_options(command: Callable) -> Callable:
 
 
 OWN_DATA = (
-    "data", "items", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter", "scale",
-    "duplicates", "negatives",
+    "data", "items", "users", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter",
+    "scale", "duplicates", "negatives",
 )  # fmt: skip
 
 
@@ -157,9 +163,9 @@ def open_own(data: str | None, **own: Any) -> Dataset | None:
         if given:
             raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in given)} only go with --data")
         return None
-    from fewrec.data.own import load_own
+    from fewrec.data.load import open_dataset
 
-    dataset = load_own(data, **given)
+    dataset = open_dataset(data, **given)
     for note in dataset.notes:
         click.echo(f"{data}: {note}", err=True)
     return dataset

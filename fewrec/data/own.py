@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from fewrec.data.negatives import with_negatives
 from fewrec.data.readers import delimited
 from fewrec.data.readers.delimited import OwnTable
 from fewrec.data.readers.text import align, item_text, join_genres
+from fewrec.data.readers.users import user_features
 from fewrec.data.table import Catalog, Dataset, Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.data.validate import RawRatings, code_ids, code_ratings, guess_scale, numeric_ratings, scale_step
@@ -54,20 +56,43 @@ def load_own(
     duplicates: str = "error",
     template: str | None = None,
     name: str | None = None,
+    users: str | Path | None = None,
     negatives: int | None = None,
 ) -> Dataset:
-    """Return the data set of a CSV, TSV or Parquet file (.gz too), one rating a row.
+    """Return the data set of a CSV, TSV, Parquet or RecBole ``.inter`` file (.gz too), one rating a row.
 
     Columns are named by the ``_col`` options or guessed from the header. A file without a header has the columns
     ``item, user, rating`` (three of them) or ``user, item, rating, timestamp`` (four), unless ``columns`` names them
     in order, ``_`` for one to skip. ``items`` is a table of ``item, title[, year, genres, description]``, and
-    ``template`` what an item's text is made of (``fewrec.data.template``). ``scale`` is (lowest, highest); guessed if
-    None. What was guessed is in ``notes``. ``negatives`` so many 0s are sampled beside each 1 of a file of clicks that
-    has 1s alone (``fewrec.data.negatives``).
+    ``template`` what an item's text is made of (``fewrec.data.template``). ``users`` is a table of users and their
+    features, one row a user (``fewrec.data.readers.users``). ``scale`` is (lowest, highest); guessed if None. What was
+    guessed is in ``notes``. ``negatives`` so many 0s are sampled beside each 1 of a file of clicks that has 1s alone
+    (``fewrec.data.negatives``).
 
     Raises:
         DataError: one line naming file and row, or the option to give.
     """
+    return understand_own(path, items, user_col, item_col, rating_col, time_col, columns, delimiter, scale, duplicates,
+                          template, name, users, negatives)[0]  # fmt: skip
+
+
+def understand_own(
+    path: str | Path,
+    items: str | Path | None = None,
+    user_col: str | None = None,
+    item_col: str | None = None,
+    rating_col: str | None = None,
+    time_col: str | None = None,
+    columns: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    scale: tuple[float, float] | None = None,
+    duplicates: str = "error",
+    template: str | None = None,
+    name: str | None = None,
+    users: str | Path | None = None,
+    negatives: int | None = None,
+) -> tuple[Dataset, dict[str, Any]]:
+    """Return what ``load_own`` does, and its options with every guess made: given again, they leave none to make."""
     path = Path(path).expanduser()
     if duplicates not in ("error", "last", "mean"):
         raise DataError(f"--duplicates '{duplicates}' is none of error, last, mean")
@@ -86,18 +111,36 @@ def load_own(
         text, more = _read_items(items, coded.item_ids)
         notes += more
         sources[items.name] = sha256_of(items)
+    features = None
+    if users is not None:
+        users = Path(users).expanduser()
+        of_users = _read_table(users)
+        features, more = user_features(of_users, _column(of_users, (*USER, "id"), "user"), coded.user_ids)
+        notes += more
+        sources[users.name] = sha256_of(users)
+    understood: dict[str, Any] = {"scale": (chosen.low, chosen.high), "duplicates": duplicates}
+    if table.delimiter is not None:
+        understood["delimiter"] = delimited.DELIMITERS[table.delimiter]
+    if columns is None and table.header:
+        understood |= {_OPTIONS[role][2:].replace("-", "_"): column for role, column in roles.items() if column}
+    else:
+        understood["columns"] = ",".join("_" if column.startswith("_") else column for column in table.frame.columns)
     dataset = Dataset(
         name=name or _stem(path),
         table=coded.table,
         catalog=Catalog(item_ids=coded.item_ids, text=text, template=template),
         scale=chosen,
         user_ids=coded.user_ids,
+        user_features=features,
         kind="clicks" if (chosen.low, chosen.high, chosen.step) == (0, 1, 1) else "ratings",
         sources=sources,
         licence="not stated (a file of your own)",
         notes=(*notes, note, *coded.notes),
     )
-    return dataset if negatives is None else with_negatives(dataset, negatives)
+    if negatives is not None:
+        understood["negatives"] = negatives
+        dataset = with_negatives(dataset, negatives)
+    return dataset, understood
 
 
 def _read_ratings(
@@ -214,25 +257,21 @@ def _scale(rating: np.ndarray, scale: tuple[float, float] | None, negatives: int
 
 def _read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the catalog's text in the order of ``wanted``, and what was left out or is missing."""
-    if delimited.is_parquet(path):
-        table = delimited.read_parquet(path)
-    else:
-        table = delimited.read_delimited(path, *delimited.first_row(path))
+    table = _read_table(path)
     columns = list(table.frame.columns)
-    item = _find(columns, (*ITEM, "id"))
+    item = _column(table, (*ITEM, "id"), "item")
     aliases = {"title": TITLE, "year": YEAR, "genres": GENRES, "description": DESCRIPTION}
     found = {role: _find([column for column in columns if column != item], aliases[role]) for role in aliases}
-    place = table.where(0).rsplit(":", 1)[0] + ("" if table.delimiter is None else ":1")
-    if item is None or not any((found["title"], found["description"])):
-        lacking = "item" if item is None else "title"
-        shown = ", ".join(f"'{column}'" for column in columns[:12])
-        raise DataError(f"{place}: no column for the {lacking} among {shown} (name it '{lacking}')")
+    if not any((found["title"], found["description"])):
+        raise _lacking(table, "title")
     codes, ids = code_ids(table.frame[item], "item", table.where)
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
         raise DataError(f"{table.where(row)}: item {table.frame[item].iloc[row]} comes twice")
     parts = {role: _strings(table.frame, column) for role, column in found.items()}
-    genres = [join_genres(g.split("|")) for g in parts["genres"]]
+    # RecBole writes a sequence with spaces between its parts, and says so in the header.
+    between = " " if (found["genres"] or "").endswith(":token_seq") else "|"
+    genres = [join_genres(g.split(between)) for g in parts["genres"]]
     years = [year.removesuffix(".0") for year in parts["year"]]
     text, missing = align(item_text(parts["title"], years, genres, parts["description"]), ids[codes], wanted)
     used = {item, *found.values()}
@@ -246,6 +285,26 @@ def _read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str
     if missing:
         notes.append(f"{path.name}: {missing:,} rated items are not in it and have no text")
     return text, tuple(notes)
+
+
+def _read_table(path: Path) -> OwnTable:
+    if delimited.is_parquet(path):
+        return delimited.read_parquet(path)
+    return delimited.read_delimited(path, *delimited.first_row(path))
+
+
+def _column(table: OwnTable, aliases: Sequence[str], what: str) -> str:
+    """Return the column of a table of items or users that has one of these names; raise DataError if none has."""
+    found = _find(list(table.frame.columns), aliases)
+    if found is None:
+        raise _lacking(table, what)
+    return found
+
+
+def _lacking(table: OwnTable, what: str) -> DataError:
+    place = table.where(0).rsplit(":", 1)[0] + ("" if table.delimiter is None else ":1")
+    shown = ", ".join(f"'{column}'" for column in table.frame.columns[:12])
+    return DataError(f"{place}: no column for the {what} among {shown} (name it '{what}')")
 
 
 def _strings(frame: pd.DataFrame, column: str | None) -> list[str]:
