@@ -111,7 +111,8 @@ def _by_hand(source: ManualSource, home: Path) -> str:
     if not missing and (problem := first_problem(folder, source)):
         return f"{problem}; get it again from {source.url}, or delete {folder / _STAMP} if the new file is right"
     how = f" ({source.how})" if source.how else ""
-    return f"fetch {', '.join(missing)} by hand from {source.url}{how}, and put it into the folder {folder}"
+    it = "it" if len(missing) == 1 else "them"
+    return f"fetch {', '.join(missing)} by hand from {source.url}{how}, and put {it} into the folder {folder}"
 
 
 def _fetch_from(source: ArchiveSource | PackageSource | FilesSource | HubSource, home: Path) -> Fetched:

@@ -49,7 +49,9 @@ def add_card(data: str | Path, *, name: str | None = None, replace_card: bool = 
     target = cards_folder() / f"{chosen}.toml"
     if target.exists() and not replace_card:
         raise DataError(f"{target} is there already; give another --name, or --replace")
-    tables = {key: Path(options.pop(key)).expanduser().absolute() for key in _TABLES if options.get(key) is not None}
+    tables: dict[str, Any] = {
+        key: Path(options.pop(key)).expanduser().absolute() for key in _TABLES if options.get(key) is not None
+    }
     dataset, understood = understand_own(path, **tables, **options, name=chosen)
     own: dict[str, Any] = {"path": str(path), "sha256": sha256_of(path), "options": understood}
     for key, table in tables.items():
@@ -74,6 +76,9 @@ def open_card(card: Card) -> Dataset:
     """
     own = card.own
     assert own is not None
+    files = {"": own.path, "--items ": own.items, "--users ": own.users}
+    words = " ".join(f"{option}{path}" for option, path in files.items() if path is not None)
+    again = f"fewrec data add {words} --name {card.name} --replace, and what other options it needs"
     for path, expected in (
         (own.path, own.sha256),
         (own.items, own.items_sha256),
@@ -81,9 +86,8 @@ def open_card(card: Card) -> Dataset:
     ):
         if path is None:
             continue
-        again = f"fewrec data add {own.path} --name {card.name} --replace"
         if not Path(path).is_file():
-            raise DataError(f"{card.name}: {path} is no longer there (if it has moved: {again}, with its new place)")
+            raise DataError(f"{card.name}: {path} is no longer there; where it has moved: {again}")
         actual = sha256_of(Path(path))
         if actual != expected:
             raise DataError(

@@ -122,7 +122,7 @@ def test_files_by_hand_are_asked_for_with_address_and_folder_in_one_line(card_of
         fetch(card_of(by_hand), cache=cache, offline=offline)
     assert str(caught.value) == (
         f"tiny: fetch ratings.csv, books.csv by hand from https://example.org/log-in (log in), "
-        f"and put it into the folder {folder}"
+        f"and put them into the folder {folder}"
     )
 
 
