@@ -149,6 +149,7 @@ class OwnOptions(Entry):
     time_col: str | None = None
     columns: str | None = None
     delimiter: str | None = None
+    negatives: int | None = Field(default=None, ge=1)
 
 
 class OwnFile(Entry):

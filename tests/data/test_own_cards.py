@@ -229,3 +229,12 @@ def test_a_bad_table_of_users_is_one_line(folder, tmp_path, content, message):
     with pytest.raises(DataError) as caught:
         load_own("r.csv", users="u.csv")
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_clicks_with_sampled_negatives_are_the_same_by_name(folder, tmp_path):
+    rows = [(u, (3 * u + k) % 20, 1) for u in range(12) for k in range(4)]
+    pd.DataFrame(rows, columns=["user", "item", "click"]).to_csv(tmp_path / "clicks.csv", index=False)
+    added = add_card("clicks.csv", negatives=2).dataset
+    again = load_dataset("clicks")
+    assert again.kind == added.kind == "clicks" and again.table.sha256 == added.table.sha256
+    assert np.bincount(again.table.rating.astype(int)).tolist() == [2 * len(rows), len(rows)]
