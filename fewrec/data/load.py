@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from fewrec.data.cards import Card, load_card
 from fewrec.data.fetch import Notify, fetch
 from fewrec.data.readers import (
     amazon,
     anime,
     books,
+    clover,
     jester,
     mind,
     movielens_100k,
@@ -41,6 +45,7 @@ READERS: dict[str, Callable[[Path, str], RawFiles]] = {
     "jester": jester.read,
     "jester-matrix": jester.read_matrix,
     "anime": anime.read,
+    "clover": clover.read,
 }
 
 
@@ -82,13 +87,16 @@ def read_files(card: Card, folder: Path, format: str, stem: str) -> Dataset:
 def dataset_of(card: Card, raw: RawFiles) -> Dataset:
     """Return the data set of a card's raw files: rated users and items only, in the order of their ids."""
     coded = code_ratings(raw.ratings, card.scale.scale(), card.duplicates)
-    text = features = None
+    text = features = user_set = None
     if raw.item_text is not None:
         text, _ = align(raw.item_text, raw.item_ids, coded.item_ids)
     if raw.user_features is not None and raw.user_ids is not None:
         features, missing = align(raw.user_features, raw.user_ids, coded.user_ids)
         if missing:
             raise DataError(f"{card.name}: {missing} users with ratings are not in the file of users")
+    if raw.user_set is not None and raw.user_ids is not None:
+        given, _ = align(pd.DataFrame({"set": raw.user_set}), raw.user_ids, coded.user_ids)
+        user_set = given["set"].to_numpy(np.int8)
     return Dataset(
         name=card.name,
         table=coded.table,
@@ -97,6 +105,7 @@ def dataset_of(card: Card, raw: RawFiles) -> Dataset:
         user_ids=coded.user_ids,
         kind=card.kind,
         user_features=features,
+        user_set=user_set,
         licence=card.licence,
         citation=card.citation,
         homepage=card.homepage,

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fewrec.data.download import sha256_of
 from fewrec.data.negatives import with_negatives
+from fewrec.data.own_tables import ITEM, RATING, TIME, USER, column_of, find_column, plain_name, read_items, read_table
 from fewrec.data.readers import delimited
 from fewrec.data.readers.delimited import OwnTable
-from fewrec.data.readers.text import align, item_text, join_genres
 from fewrec.data.readers.users import user_features
 from fewrec.data.table import Catalog, Dataset, Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
-from fewrec.data.validate import RawRatings, code_ids, code_ratings, guess_scale, numeric_ratings, scale_step
+from fewrec.data.validate import RawRatings, code_ratings, guess_scale, numeric_ratings, scale_step
 from fewrec.errors import DataError, nearest
 
-# Column names that are understood, most telling first; compared without case, spaces and punctuation.
-USER = ("user", "userid", "uid", "users", "reviewerid", "customerid", "memberid", "reviewer", "customer")
-ITEM = ("item", "itemid", "iid", "items", "movieid", "movie", "bookid", "book", "isbn", "asin", "productid", "product",
-        "newsid", "jokeid", "songid", "trackid", "artistid", "businessid", "itemcode")  # fmt: skip
-RATING = ("rating", "ratings", "score", "stars", "star", "overall", "bookrating", "label", "value", "click")
-TIME = ("timestamp", "time", "ts", "unixreviewtime", "datetime", "date")
-TITLE = ("title", "movietitle", "booktitle", "name", "headline", "text", "joke")
-YEAR = ("year", "releaseyear", "yearofpublication", "originalpublicationyear")
-GENRES = ("genres", "genre", "categories", "category", "class", "tags")
-DESCRIPTION = ("description", "plot", "summary", "overview", "abstract", "synopsis", "body")
 _ROLES = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIME}
 _OPTIONS = {"user": "--user-col", "item": "--item-col", "rating": "--rating-col", "timestamp": "--time-col"}
 _SKIPPED = {"_", "-"}
@@ -108,14 +96,14 @@ def understand_own(
     text = None
     if items is not None:
         items = Path(items).expanduser()
-        text, more = _read_items(items, coded.item_ids)
+        text, more = read_items(items, coded.item_ids)
         notes += more
         sources[items.name] = sha256_of(items)
     features = None
     if users is not None:
         users = Path(users).expanduser()
-        of_users = _read_table(users)
-        features, more = user_features(of_users, _column(of_users, (*USER, "id"), "user"), coded.user_ids)
+        of_users = read_table(users)
+        features, more = user_features(of_users, column_of(of_users, (*USER, "id"), "user"), coded.user_ids)
         notes += more
         sources[users.name] = sha256_of(users)
     understood: dict[str, Any] = {"scale": (chosen.low, chosen.high), "duplicates": duplicates}
@@ -185,7 +173,7 @@ def _template(template: str | None, has_items: bool) -> str:
 
 def _is_header(first: list[str], named: dict[str, str | None]) -> bool:
     known = {alias for aliases in _ROLES.values() for alias in aliases}
-    if any(column in first for column in named.values()) or any(_plain(field) in known for field in first):
+    if any(column in first for column in named.values()) or any(plain_name(field) in known for field in first):
         return True
     return not (len(first) >= 3 and _is_number(first[2]))
 
@@ -218,20 +206,11 @@ def _roles(columns: list[str], named: dict[str, str | None], where: str) -> dict
     for role, aliases in _ROLES.items():
         if roles[role] is None:
             free = [column for column in columns if column not in roles.values()]
-            roles[role] = _find(free, aliases)
+            roles[role] = find_column(free, aliases)
         if roles[role] is None and role != "timestamp":
             shown = ", ".join(f"'{column}'" for column in columns[:12])
             raise DataError(f"{where}: no column for the {role} among {shown} (give {_OPTIONS[role]})")
     return roles
-
-
-def _find(columns: Sequence[str], aliases: Sequence[str]) -> str | None:
-    plain = {_plain(column): column for column in reversed(columns)}
-    return next((plain[alias] for alias in aliases if alias in plain), None)
-
-
-def _plain(column: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", column.split(":")[0].lower())
 
 
 def _say(roles: dict[str, str | None]) -> str:
@@ -253,64 +232,6 @@ def _scale(rating: np.ndarray, scale: tuple[float, float] | None, negatives: int
     if guess.low == guess.high:
         raise DataError(f"every rating is {guess.low:g}, so the scale can't be guessed (give --scale LOW HIGH)")
     return guess, f"scale {guess.low:g} to {guess.high:g}: guessed, --scale says otherwise"
-
-
-def _read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the catalog's text in the order of ``wanted``, and what was left out or is missing."""
-    table = _read_table(path)
-    columns = list(table.frame.columns)
-    item = _column(table, (*ITEM, "id"), "item")
-    aliases = {"title": TITLE, "year": YEAR, "genres": GENRES, "description": DESCRIPTION}
-    found = {role: _find([column for column in columns if column != item], aliases[role]) for role in aliases}
-    if not any((found["title"], found["description"])):
-        raise _lacking(table, "title")
-    codes, ids = code_ids(table.frame[item], "item", table.where)
-    if len(ids) < len(codes):
-        row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
-        raise DataError(f"{table.where(row)}: item {table.frame[item].iloc[row]} comes twice")
-    parts = {role: _strings(table.frame, column) for role, column in found.items()}
-    # RecBole writes a sequence with spaces between its parts, and says so in the header.
-    between = " " if (found["genres"] or "").endswith(":token_seq") else "|"
-    genres = [join_genres(g.split(between)) for g in parts["genres"]]
-    years = [year.removesuffix(".0") for year in parts["year"]]
-    text, missing = align(item_text(parts["title"], years, genres, parts["description"]), ids[codes], wanted)
-    used = {item, *found.values()}
-    notes = ["item text " + ", ".join(f"{role} = '{column}'" for role, column in found.items() if column is not None)]
-    if unused := [column for column in columns if column not in used]:
-        notes.append(f"{path.name}: not used: {', '.join(unused)}")
-    if extra := len(ids) - (len(wanted) - missing):
-        notes.append(f"{path.name}: {extra:,} items have no rating and are left out")
-    if missing == len(wanted):
-        raise DataError(f"{path}: not one of the rated items is in it (ids such as {wanted[0]}, there {ids[0]})")
-    if missing:
-        notes.append(f"{path.name}: {missing:,} rated items are not in it and have no text")
-    return text, tuple(notes)
-
-
-def _read_table(path: Path) -> OwnTable:
-    if delimited.is_parquet(path):
-        return delimited.read_parquet(path)
-    return delimited.read_delimited(path, *delimited.first_row(path))
-
-
-def _column(table: OwnTable, aliases: Sequence[str], what: str) -> str:
-    """Return the column of a table of items or users that has one of these names; raise DataError if none has."""
-    found = _find(list(table.frame.columns), aliases)
-    if found is None:
-        raise _lacking(table, what)
-    return found
-
-
-def _lacking(table: OwnTable, what: str) -> DataError:
-    place = table.where(0).rsplit(":", 1)[0] + ("" if table.delimiter is None else ":1")
-    shown = ", ".join(f"'{column}'" for column in table.frame.columns[:12])
-    return DataError(f"{place}: no column for the {what} among {shown} (name it '{what}')")
-
-
-def _strings(frame: pd.DataFrame, column: str | None) -> list[str]:
-    if column is None:
-        return [""] * len(frame)
-    return list(frame[column].astype(object).where(frame[column].notna(), "").astype(str))
 
 
 def _is_number(text: str) -> bool:

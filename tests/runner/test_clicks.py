@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +65,8 @@ def test_a_log_of_clicks_alone_runs_from_the_command_line_with_negatives(tiny_su
     assert manifest["kind"] == "clicks" and any("seed 0" in note for note in manifest["notes"])
 
 
-def test_news_clicks_give_a_table_by_auc(tiny_suite, tmp_path):
-    folder = Path(os.environ.get("FEWREC_TEST_DATA") or Path(__file__).parents[2] / "../shared/data").resolve()
-    file = folder / "bing-news-dkn" / "ratings.csv.gz"
-    if not file.is_file():
-        pytest.skip(f"no {file} (FEWREC_TEST_DATA names the folder of real data)")
-    data = load_own(file, duplicates="last")
+def test_news_clicks_give_a_table_by_auc(tiny_suite, tmp_path, test_data):
+    data = load_own(test_data / "bing-news-dkn" / "ratings.csv.gz", duplicates="last")
     assert data.kind == "clicks"
     results = fewrec.run(str(tiny_suite), data=data, out=tmp_path / "out", learners=LEARNERS, seeds=[0], shots=[2])
     frame = results.leaderboard.set_index("label")

@@ -24,6 +24,7 @@ from fewrec.errors import DataError
 class RawFiles:
     """Ratings as the files gave them, with the text of the items and the features of the users.
 
+    ``user_set`` is the meta set of each of ``user_ids`` where the files are a published split (see ``Dataset``).
     ``notes`` says what was left out, one line each.
     """
 
@@ -32,6 +33,7 @@ class RawFiles:
     item_text: pd.DataFrame | None
     user_ids: np.ndarray | None = None
     user_features: pd.DataFrame | None = None
+    user_set: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
 
