@@ -13,6 +13,7 @@ from fewrec.report.measure import AUC, RMSE, Measure, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, interval, markdown_text, p_text, short
 from fewrec.report.optional import Optional, optional_columns
+from fewrec.report.published import published_rows
 from fewrec.report.ranks import task_ranks
 from fewrec.report.results import Results
 from fewrec.report.warning_signs import FEW_USERS
@@ -72,7 +73,7 @@ def markdown(results: Results, frame: pd.DataFrame) -> str:
         lines += [f"**Not finished:** {len(results.unfinished)} cells have no result yet, so the tables lack them.", ""]
     if not len(frame):
         lines += ["There is no finished cell yet.", ""]
-    lines += sections(results, frame) + _data(results) + _environment(results) + [notes(frame)]
+    lines += sections(results, frame) + _published(results) + _data(results) + _environment(results) + [notes(frame)]
     return "\n".join(lines) + "\n"
 
 
@@ -183,6 +184,15 @@ def _splits(cells: pd.DataFrame) -> list[str]:
             said += f", {cell['excluded_users']:,} excluded (too few ratings)"
         parts.append(said)
     return [f"Splits: {'; '.join(parts)}.", ""] if parts else []
+
+
+def _published(results: Results) -> list[str]:
+    """Return a table of the rows that the suite quotes from elsewhere: figures of others, as they stand there."""
+    names, rows = published_rows(results)
+    if not rows:
+        return []
+    table = ([markdown_text(label), *figures, markdown_text(source)] for label, figures, source in rows)
+    return ["## Published figures", "", *_table(("row", *map(markdown_text, names), "source"), table, text_columns=1)]
 
 
 def _data(results: Results) -> list[str]:

@@ -53,6 +53,16 @@ class LearnerRow(BaseModel):
         return values if self.tuned is not None else {key: value for key, value in values.items() if key != "tuned"}
 
 
+class PublishedRow(BaseModel):
+    """A row of the table that a suite follows: what it is called there, its figures by name, and where they stand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    figures: dict[str, float] = Field(min_length=1)
+    source: str
+
+
 class _TunedFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -64,7 +74,8 @@ class Suite(BaseModel):
 
     ``episodes`` is the number of episodes a cell, ``block`` how many of them are finished, written and batched
     together. ``k_max`` (default: the largest numeric K) decides which users are eligible. ``meta_datasets``: other data
-    sets to meta-train on, each for a table of its own; a data set's own name is the usual meta-train.
+    sets to meta-train on, each for a table of its own; a data set's own name is the usual meta-train. ``published`` are
+    rows of the table that a suite follows, shown beside its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +95,7 @@ class Suite(BaseModel):
     top_at: int | None = Field(default=None, gt=0)
     protocol: Conditions = Conditions()
     learners: tuple[LearnerRow, ...] = Field(min_length=1)
+    published: tuple[PublishedRow, ...] = ()
 
     @field_validator("n_users", "shots", "n_query", "seeds", "datasets", "meta_datasets", "states", mode="before")
     @classmethod

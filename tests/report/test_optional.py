@@ -58,3 +58,13 @@ def test_tables_without_them_have_no_column_more(new_run):
 def test_names_are_in_order_of_k_and_of_kind():
     names = ["top10_mrr", "top5_ndcg", "auc", "top5_precision", "topple"]
     assert top_names(names) == ("top5_precision", "top5_ndcg", "top10_mrr")
+
+
+def test_published_rows_are_shown_with_their_source_and_a_suite_without_them_has_no_such_table(results):
+    assert "Published figures" not in markdown(results, results.leaderboard)
+    rows = [{"label": "A|B", "figures": {"P@5": 0.5345}, "source": "Doe 2020, table 2"},
+            {"label": "C", "figures": {"MRR@5": 0.25}, "source": "Doe 2020"}]  # fmt: skip
+    results.manifest["suite"] = {"title": "a suite", "published": rows}
+    text = markdown(results, results.leaderboard)
+    assert "| row | P@5 | MRR@5 | source |" in text
+    assert r"| A\|B | 0.5345 |  | Doe 2020, table 2 |" in text and "| C |  | 0.25 | Doe 2020 |" in text
