@@ -42,6 +42,19 @@ def cache_folder(override: str | Path | None = None) -> Path:
     return Path(platformdirs.user_cache_dir("fewrec", appauthor=False))
 
 
+def cards_folder() -> Path:
+    """Return the folder of the user's own cards (``fewrec data add``): FEWREC_CARDS, else in the platform's settings.
+
+    The folder is not created here.
+    """
+    chosen = os.environ.get("FEWREC_CARDS")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("fewrec", appauthor=False)) / "datasets"
+
+
 def is_offline(flag: bool | None = None) -> bool:
     """Return whether nothing may be downloaded: ``flag`` is true, or the environment says FEWREC_OFFLINE=1."""
     return bool(flag) or os.environ.get("FEWREC_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}

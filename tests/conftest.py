@@ -1,5 +1,8 @@
 """What holds for all tests: one torch thread, since the workers share the cores and small operations spin otherwise."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -16,3 +19,12 @@ def ml_100k():
         return load_dataset("ml-100k")
     except DataError as error:
         pytest.skip(f"MovieLens-100K can't be had here: {error}")
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data for tests; skips where there is none."""
+    folder = Path(os.environ.get("FEWREC_TEST_DATA") or Path(__file__).parents[1] / "../shared/data").resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data for tests in {folder} (FEWREC_TEST_DATA names another folder)")
+    return folder

@@ -79,6 +79,19 @@ def test_a_dry_run_prints_the_cells_and_an_estimate_and_writes_nothing(mine, sui
     assert not (tmp_path / "out").exists()
 
 
+def test_conditions_given_twice_make_two_tables_that_say_so(mine, suite, tmp_path):
+    conditions = ("--condition", "support_noise=0.0", "--condition", "support_noise=0.5")
+    result = invoke("run", suite, "--data", mine, "--out", tmp_path / "out", *conditions)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
+    assert table["protocol"].unique().tolist() == ["user-cold", "user-cold, support_noise=0.5"]
+    rmse = table.pivot(index="label", columns="protocol", values="rmse")
+    same = rmse.iloc[:, 0] == rmse.iloc[:, 1]
+    assert same["global-mean"] and not same["user-mean"]  # the query is the same, the support is not
+    planned = invoke("run", suite, "--data", mine, "--order", "time", "--dry-run")
+    assert planned.exit_code == 2 and "no timestamps" in planned.output
+
+
 def test_a_setting_shows_in_the_label(mine, suite, tmp_path):
     result = invoke(
         "run", suite, "--data", mine, "--out", tmp_path / "out", "--set", "bias.user_ridge=2.5", "--learner", "bias"

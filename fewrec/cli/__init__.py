@@ -15,6 +15,8 @@ _COMMANDS = {
     "verify": "Run cells of a results folder again and compare their scores.",
     "tune": "Choose a learner's options on meta-validation, with a budget of trials.",
     "export": "Copy a run's tables, manifest and scores into a folder that can be committed.",
+    "episodes": "Write a suite's episodes for other frameworks, or verify what was written.",
+    "score": "Score predictions that were made elsewhere on frozen episodes, beside trivial rows.",
     "list": "List learners, suites or model weights.",
     "new-learner": "Write a commented template of a learner, ready to run.",
     "check": "Check a learner against the contract, and explain what it breaks.",

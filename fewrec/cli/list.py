@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Commands)
 def command() -> None:
-    """List learners, suites or model weights."""
+    """List learners, data sets, suites or model weights."""
 
 
 @command.command("learners")
@@ -115,6 +115,14 @@ def _print_details(info: LearnerInfo) -> None:
             out.print(Padding(Text(paragraphs, style="dim"), (0, 0, 1, 4), expand=False))
     else:
         out.print(Padding(Text("no options"), (0, 0, 1, 2), expand=False))
+
+
+@command.command("data")
+def list_data() -> None:
+    """List the data sets that come with fewrec and those of your own, and whether they are in the cache."""
+    from fewrec.cli.data import print_data_sets
+
+    print_data_sets()
 
 
 @command.command("suites")

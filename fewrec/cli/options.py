@@ -50,12 +50,26 @@ def settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
         learner, dot, option = target.rpartition(".")
         if not (equals and dot and learner and option):
             raise click.BadParameter(f"'{text}' is not of the form learner.option=value")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value  # a bare word is a string
-        out.setdefault(learner, {})[option] = parsed
+        out.setdefault(learner, {})[option] = _toml(value)
     return out
+
+
+def conditions(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Return {condition: values} of ``--condition name=value``; a condition that is given again gets both values."""
+    out: dict[str, list[Any]] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise click.BadParameter(f"'{text}' is not of the form name=value, say support_noise=0.2")
+        out.setdefault(name, []).append(_toml(value))
+    return out
+
+
+def _toml(value: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value  # a bare word is a string
 
 
 def backbone(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -84,6 +98,10 @@ def grid_options(command: Callable) -> Callable:
         click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'."),
         click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds."),
         click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's episodes a cell."),
+        click.option("--order", type=click.Choice(["random", "time"]), help="Instead of the suite's order."),
+        click.option("--condition", "conditions", multiple=True, callback=conditions, metavar="NAME=VALUE",
+                     help="Instead of the suite's, an entry of its table [protocol], say support_noise=0.2; "
+                     "given again, a table for each value."),
     ]  # fmt: skip
     return _with(options, command)
 
@@ -107,10 +125,16 @@ def _with(options: list[Callable], command: Callable) -> Callable:
 
 
 def own_data_options(command: Callable) -> Callable:
-    """Give a command the options that describe a file of the user's own ratings."""
+    """Give a command the options of a file of the user's own ratings, and of how it is read."""
+    data = "Your own ratings (CSV, TSV, Parquet, .inter), or a data set's name, instead of the suite's data."
+    return click.option("--data", type=click.Path(), help=data)(file_options(command))
+
+
+def file_options(command: Callable) -> Callable:
+    """Give a command the options that say how a file of the user's own ratings is read."""
     options = [
-        click.option("--data", type=click.Path(), help="Your own ratings (CSV, TSV, Parquet), not the suite's data."),
         click.option("--items", type=click.Path(), help="Item texts of --data: item,title[,year,genres,description]."),
+        click.option("--users", type=click.Path(), help="User features of --data: user, and any other columns."),
         click.option("--template", help="What an item's text is made of, from --items, e.g. '{title}. {genres}.'"),
         click.option("--columns", help="What the columns of --data are, in order: user,item,rating[,timestamp]."),
         click.option("--user-col", help="The name of the user column of --data, where it can't be guessed."),
@@ -120,13 +144,15 @@ def own_data_options(command: Callable) -> Callable:
         click.option("--delimiter", help="What separates the columns of --data."),
         click.option("--scale", type=(float, float), metavar="LOW HIGH", help="The rating scale of --data."),
         click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), help="On repeated pairs."),
+        click.option("--negatives", type=click.IntRange(min=1), metavar="R",
+                     help="Clicks alone in --data: sample R items of no click beside each, as 0s."),
     ]  # fmt: skip
     return _with(options, command)
 
 
 OWN_DATA = (
-    "data", "items", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter", "scale",
-    "duplicates",
+    "data", "items", "users", "template", "columns", "user_col", "item_col", "rating_col", "time_col", "delimiter",
+    "scale", "duplicates", "negatives",
 )  # fmt: skip
 
 
@@ -137,9 +163,9 @@ def open_own(data: str | None, **own: Any) -> Dataset | None:
         if given:
             raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in given)} only go with --data")
         return None
-    from fewrec.data.own import load_own
+    from fewrec.data.load import open_dataset
 
-    dataset = load_own(data, **given)
+    dataset = open_dataset(data, **given)
     for note in dataset.notes:
         click.echo(f"{data}: {note}", err=True)
     return dataset

@@ -29,6 +29,13 @@ from fewrec.cli.options import (
 )
 @grid_options
 @click.option(
+    "--meta-dataset",
+    "meta_datasets",
+    multiple=True,
+    callback=names,
+    help="Meta-train on this data set (a name or a file), not on the one that is tested; a table for each.",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -94,9 +101,11 @@ def _shown_arguments() -> list[str]:
 
 
 def _print_plan(plan: Any) -> None:
+    from fewrec.report.naming import protocol_name
+
     for spec in plan.cells:
         click.echo(
-            f"{spec.spec_hash}  {spec.dataset}  {spec.protocol.state}  "
+            f"{spec.spec_hash}  {spec.dataset}  {protocol_name(spec.protocol.canonical(), spec.meta_dataset)}  "
             f"N={spec.n_users} K={spec.k_shot} Q={spec.n_query}  seed {spec.seed}  "
             f"{spec.episodes} episodes  {spec.label}"
         )

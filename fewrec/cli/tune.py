@@ -54,7 +54,8 @@ def command(
     dataset = open_own(**own)
     from fewrec.tuning import api
 
-    planned = {k: options[k] for k in ("datasets", "states", "shots", "seeds", "episodes", "plugins", "out")}
+    kept = ("datasets", "states", "shots", "seeds", "episodes", "order", "conditions", "plugins", "out")
+    planned = {k: options[k] for k in kept}
     given = options.pop("settings")
     if backbone is not None:  # not searched, like what --set gives
         for learner in learners:

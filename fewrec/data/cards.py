@@ -3,88 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from fewrec.data.sources import ArchiveSource, Entry, FilesSource, HubSource, ManualSource, OwnFile, PackageSource
 from fewrec.data.table import Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.errors import DataError, nearest
-from fewrec.paths import data_folder
-from fewrec.seeding import digest
+from fewrec.paths import cards_folder, data_folder
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 DuplicatesPolicy = Literal["error", "last", "mean"]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class _Source(_Entry):
-    """One place that files come from; ``files`` maps each file's name below ``root`` to its SHA-256."""
-
-    root: str = ""
-    files: dict[str, Sha256] = Field(min_length=1)
-
-    @field_validator("files")
-    @classmethod
-    def _names_stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
-        for name in files:
-            parts = PurePosixPath(name).parts
-            if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-                raise ValueError(f"'{name}' is not a plain path below the source's root")
-        return files
-
-    def member(self, name: str) -> str:
-        """Return the full name inside the archive or package of the file ``name``."""
-        return f"{self.root.rstrip('/')}/{name}" if self.root else name
-
-    @property
-    def key(self) -> str:
-        """Name the folder that this source has in the cache: another address or checksum is another folder."""
-        return f"{self.type}-{digest(self.model_dump(mode='json'), 8)}"  # type: ignore[attr-defined]
-
-
-class ArchiveSource(_Source):
-    """A ZIP archive at an address."""
-
-    type: Literal["archive"]
-    url: str
-    sha256: Sha256
-    format: str = ""
-
-    @property
-    def label(self) -> str:
-        return self.url
-
-
-class PackageSource(_Source):
-    """A wheel that pip downloads and nobody installs; wheels alone, since pip runs code of a source distribution."""
-
-    type: Literal["package"]
-    requirement: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")
-    format: str = ""
-
-    @property
-    def label(self) -> str:
-        return f"package {self.requirement}"
-
-
-class HubSource(_Source):
-    """A repository of the model hub."""
-
-    type: Literal["hub"]
-    repository: str
-    revision: str | None = None
-
-    @property
-    def label(self) -> str:
-        return f"model hub {self.repository}"
-
-
-class ScaleEntry(_Entry):
+class ScaleEntry(Entry):
     low: float
     high: float
     step: float | None = Field(default=None, gt=0)
@@ -99,7 +32,7 @@ class ScaleEntry(_Entry):
         return Scale(self.low, self.high, self.step)
 
 
-class Columns(_Entry):
+class Columns(Entry):
     """What the data set offers beside ids: columns of its ratings, of its items' text and of its users."""
 
     ratings: tuple[Literal["user", "item", "rating", "timestamp"], ...]
@@ -107,13 +40,15 @@ class Columns(_Entry):
     users: tuple[str, ...] = ()
 
 
-class Expected(_Entry):
-    ratings: int
-    users: int
-    items: int
+class Expected(Entry):
+    """Counts of what is read from the files; one that is left out is not published, or changes, and is not checked."""
+
+    ratings: int | None = None
+    users: int | None = None
+    items: int | None = None
 
 
-class _Card(_Entry):
+class _Card(Entry):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str
     licence: str
@@ -124,7 +59,9 @@ class _Card(_Entry):
 class Card(_Card):
     """A data set: identity, terms, scale, policy for duplicates, expected size, and sources in the order to try.
 
-    ``template`` is what an item's text is made of (``fewrec.data.template``).
+    ``template`` is what an item's text is made of (``fewrec.data.template``). ``published`` is the size as its makers
+    state it, which is shown and not checked: they count what a reader leaves out, or a file that grows. ``own`` stands
+    in place of sources where the card is of a user's own file (``fewrec data add``).
     """
 
     kind: Literal["ratings", "clicks"] = "ratings"
@@ -132,8 +69,20 @@ class Card(_Card):
     columns: Columns
     duplicates: DuplicatesPolicy = "error"
     template: Annotated[str, AfterValidator(check_template)] = DEFAULT_TEMPLATE
-    expected: Expected
-    sources: tuple[Annotated[ArchiveSource | PackageSource, Field(discriminator="type")], ...] = Field(min_length=1)
+    expected: Expected = Expected()
+    published: str = ""
+    sources: tuple[
+        Annotated[ArchiveSource | PackageSource | FilesSource | ManualSource, Field(discriminator="type")], ...
+    ] = ()
+    own: OwnFile | None = None
+
+    @model_validator(mode="after")
+    def _sources_or_an_own_file(self) -> Card:
+        if bool(self.sources) == bool(self.own):
+            raise ValueError("a card has sources, or a file of one's own (own)")
+        if any(source.type == "manual" for source in self.sources[:-1]):
+            raise ValueError("files to fetch by hand are one source, and the last one")
+        return self
 
     @property
     def folder(self) -> str:
@@ -152,6 +101,8 @@ class WeightsCard(_Card):
     @classmethod
     def _safetensors_or_gguf_only(cls, sources: tuple) -> tuple:
         for source in sources:
+            if not all(source.files.values()) or not getattr(source, "sha256", "known"):
+                raise ValueError(f"{source.label}: weights need the SHA-256 of every file")
             bad = [n for n in source.files if not n.endswith((".safetensors", ".gguf", ".json", ".txt"))]
             n_gguf = sum(name.endswith(".gguf") for name in source.files)
             has_safetensors = any(name.endswith(".safetensors") for name in source.files)
@@ -170,9 +121,41 @@ class WeightsCard(_Card):
 AnyCard = TypeVar("AnyCard", bound=_Card)
 
 
-def list_cards() -> list[Card]:
-    """Return every data set's card that comes with fewrec, by name."""
-    return sorted((_read(path, Card) for path in data_folder("datasets").glob("*.toml")), key=lambda card: card.name)
+def list_cards(own: bool = True) -> list[Card]:
+    """Return every data set's card: those that come with fewrec by name, then the user's own.
+
+    An own card that can't be read is left out here; ``broken_cards`` says why.
+    """
+    builtin = [_read(path, Card) for path in data_folder("datasets").glob("*.toml")]
+    mine = [card for card in map(_read_own, _own_paths()) if isinstance(card, Card)] if own else []
+    return [*sorted(builtin, key=lambda card: card.name), *mine]
+
+
+def broken_cards() -> list[str]:
+    """Return one line for each card in the user's folder that can't be read."""
+    return [str(card) for card in map(_read_own, _own_paths()) if isinstance(card, DataError)]
+
+
+def card_names() -> list[str]:
+    """Return the names that ``load_card`` finds, without reading the cards."""
+    return sorted({path.stem for path in (*_own_paths(), *data_folder("datasets").glob("*.toml"))})
+
+
+def is_builtin(name: str) -> bool:
+    """Return whether ``name`` is a data set that comes with fewrec."""
+    return name == "synthetic" or (data_folder("datasets") / f"{name}.toml").is_file()
+
+
+def _own_paths() -> list[Path]:
+    """Return the cards in the user's folder by name; a name that fewrec has itself is fewrec's."""
+    return [path for path in sorted(cards_folder().glob("*.toml")) if not is_builtin(path.stem)]
+
+
+def _read_own(path: Path) -> Card | DataError:
+    try:
+        return _read(path, Card)
+    except DataError as error:
+        return error
 
 
 def list_weights() -> list[WeightsCard]:
@@ -184,16 +167,17 @@ def list_weights() -> list[WeightsCard]:
 def load_card(name: str) -> Card:
     """Return the card of the data set ``name``, or the card in the file ``name`` if that ends in ``.toml``.
 
+    Cards that come with fewrec are found first, then those in the user's folder.
+
     Raises:
         DataError: if there is no such card (with the nearest name), or the file is not a valid card.
     """
     if name.endswith(".toml"):
         return _read(Path(name), Card)
-    path = data_folder("datasets") / f"{name}.toml"
-    names = [p.stem for p in path.parent.glob("*.toml")]
-    if name not in names:
-        raise DataError(f"unknown dataset '{name}'{nearest(name, names)}")
-    return _read(path, Card)
+    paths = {path.stem: path for path in (*_own_paths(), *data_folder("datasets").glob("*.toml"))}
+    if name not in paths:
+        raise DataError(f"unknown dataset '{name}'{nearest(name, paths)}")
+    return _read(paths[name], Card)
 
 
 def describe(card: Card | WeightsCard) -> dict[str, Any]:
@@ -202,19 +186,19 @@ def describe(card: Card | WeightsCard) -> dict[str, Any]:
         "licence": card.licence,
         "citation": card.citation,
         "homepage": card.homepage,
-        "sources": "; ".join(source.label for source in card.sources),
+        "sources": "; ".join(source.label for source in card.sources) or _own_path(card),
     }
     if isinstance(card, WeightsCard):
         files = sorted({name for source in card.sources for name in source.files})
         named = {"name": card.name, "also": ", ".join(card.aliases) or "none", "title": card.title}
         return {**named, "kind": "weights", "files": ", ".join(files), **common}
-    scale, expected = card.scale, card.expected
+    scale = card.scale
     step = "continuous" if scale.step is None else f"in steps of {scale.step:g}"
     return {
         "name": card.name,
         "title": card.title,
         "kind": card.kind,
-        "size": f"{expected.ratings:,} ratings, {expected.users:,} users, {expected.items:,} items",
+        "size": _size(card),
         "scale": f"{scale.low:g} to {scale.high:g}, {step}",
         "columns": ", ".join(card.columns.ratings),
         "item text": ", ".join(card.columns.items) or "none",
@@ -222,7 +206,28 @@ def describe(card: Card | WeightsCard) -> dict[str, Any]:
         "user features": ", ".join(card.columns.users) or "none",
         "duplicates": card.duplicates,
         **common,
+        "checksum": _checksum(card),
     }
+
+
+def _own_path(card: Card | WeightsCard) -> str:
+    return card.own.path if isinstance(card, Card) and card.own else ""
+
+
+def _size(card: Card) -> str:
+    counts = card.expected.model_dump()
+    known = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count is not None)
+    return "; ".join(part for part in (known, card.published) if part) or "not published"
+
+
+def _checksum(card: Card) -> str:
+    if card.own:
+        return "recorded when it was added; checked at every use"
+    unknown = [source for source in card.sources if not source.is_pinned]
+    if not unknown:
+        return "published; checked at every use"
+    where = "" if len(unknown) == len(card.sources) else f" ({'; '.join(source.label for source in unknown)})"
+    return f"not published; recorded at first download{where}"
 
 
 def _read(path: Path, model: type[AnyCard]) -> AnyCard:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from fewrec.data.cards import Card, load_card
 from fewrec.data.fetch import Notify, fetch
-from fewrec.data.readers import movielens_100k, recbole
+from fewrec.data.readers import (
+    amazon,
+    anime,
+    books,
+    clover,
+    jester,
+    mind,
+    movielens_100k,
+    movielens_csv,
+    movielens_dat,
+    recbole,
+)
 from fewrec.data.readers.raw import RawFiles
 from fewrec.data.readers.text import align
 from fewrec.data.table import Catalog, Dataset
@@ -16,7 +31,22 @@ from fewrec.data.validate import code_ratings
 from fewrec.errors import DataError, nearest
 
 # A format's reader gets the folder of the files and the stem of their names.
-READERS = {"movielens-100k": movielens_100k.read, "recbole-atomic": recbole.read}
+READERS: dict[str, Callable[[Path, str], RawFiles]] = {
+    "movielens-100k": movielens_100k.read,
+    "movielens-dat": movielens_dat.read,
+    "movielens-csv": movielens_csv.read,
+    "movietweetings": movielens_dat.read_movietweetings,
+    "recbole-atomic": recbole.read,
+    "book-crossing": books.read_book_crossing,
+    "goodbooks": books.read_goodbooks,
+    "amazon-2018": amazon.read_2018,
+    "amazon-2023": amazon.read_2023,
+    "mind": mind.read,
+    "jester": jester.read,
+    "jester-matrix": jester.read_matrix,
+    "anime": anime.read,
+    "clover": clover.read,
+}
 
 
 def load_dataset(
@@ -34,6 +64,10 @@ def load_dataset(
         DataError: for an unknown name (with the nearest), when no source works, for files that differ from the card.
     """
     card = load_card(name)
+    if card.own:
+        from fewrec.data.own_cards import open_card
+
+        return open_card(card)
     fetched = fetch(card, offline=offline, cache=cache, notify=notify)
     stem = Path(next(iter(fetched.files))).stem
     dataset = read_files(card, fetched.folder, getattr(fetched.source, "format", ""), stem)
@@ -53,13 +87,16 @@ def read_files(card: Card, folder: Path, format: str, stem: str) -> Dataset:
 def dataset_of(card: Card, raw: RawFiles) -> Dataset:
     """Return the data set of a card's raw files: rated users and items only, in the order of their ids."""
     coded = code_ratings(raw.ratings, card.scale.scale(), card.duplicates)
-    text = features = None
+    text = features = user_set = None
     if raw.item_text is not None:
         text, _ = align(raw.item_text, raw.item_ids, coded.item_ids)
     if raw.user_features is not None and raw.user_ids is not None:
         features, missing = align(raw.user_features, raw.user_ids, coded.user_ids)
         if missing:
             raise DataError(f"{card.name}: {missing} users with ratings are not in the file of users")
+    if raw.user_set is not None and raw.user_ids is not None:
+        given, _ = align(pd.DataFrame({"set": raw.user_set}), raw.user_ids, coded.user_ids)
+        user_set = given["set"].to_numpy(np.int8)
     return Dataset(
         name=card.name,
         table=coded.table,
@@ -68,10 +105,11 @@ def dataset_of(card: Card, raw: RawFiles) -> Dataset:
         user_ids=coded.user_ids,
         kind=card.kind,
         user_features=features,
+        user_set=user_set,
         licence=card.licence,
         citation=card.citation,
         homepage=card.homepage,
-        notes=coded.notes,
+        notes=(*raw.notes, *coded.notes),
     )
 
 
@@ -88,12 +126,12 @@ def open_dataset(
     A name with a card wins over a file of the same name; ``./name`` is the file. ``own`` are the options of
     ``load_own``; giving one for a card is refused.
     """
-    from fewrec.data.cards import list_cards
+    from fewrec.data.cards import card_names
     from fewrec.data.own import load_own, looks_like_a_file
 
     text = str(name_or_path)
     given = {key: value for key, value in own.items() if value is not None}
-    names = [card.name for card in list_cards()]
+    names = card_names()
     if text in names or text.endswith(".toml") or text == "synthetic":
         if given:
             raise DataError(f"{text}: {', '.join(sorted(given))} can only be given with a file of your own")
@@ -113,5 +151,5 @@ def _check_size(card: Card, dataset: Dataset) -> None:
         ("users", card.expected.users, dataset.table.n_users),
         ("items", card.expected.items, dataset.table.n_items),
     ):
-        if expected != actual:
+        if expected is not None and expected != actual:
             raise DataError(f"{card.name}: the files hold {actual:,} {what}, the card says {expected:,}")

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fewrec.data.download import sha256_of
+from fewrec.data.negatives import with_negatives
+from fewrec.data.own_tables import ITEM, RATING, TIME, USER, column_of, find_column, plain_name, read_items, read_table
 from fewrec.data.readers import delimited
 from fewrec.data.readers.delimited import OwnTable
-from fewrec.data.readers.text import align, item_text, join_genres
+from fewrec.data.readers.users import user_features
 from fewrec.data.table import Catalog, Dataset, Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
-from fewrec.data.validate import RawRatings, code_ids, code_ratings, guess_scale, numeric_ratings, scale_step
+from fewrec.data.validate import RawRatings, code_ratings, guess_scale, numeric_ratings, scale_step
 from fewrec.errors import DataError, nearest
 
-# Column names that are understood, most telling first; compared without case, spaces and punctuation.
-USER = ("user", "userid", "uid", "users", "reviewerid", "customerid", "memberid", "reviewer", "customer")
-ITEM = ("item", "itemid", "iid", "items", "movieid", "movie", "bookid", "book", "isbn", "asin", "productid", "product",
-        "newsid", "jokeid", "songid", "trackid", "artistid", "businessid", "itemcode")  # fmt: skip
-RATING = ("rating", "ratings", "score", "stars", "star", "overall", "bookrating", "label", "value", "click")
-TIME = ("timestamp", "time", "ts", "unixreviewtime", "datetime", "date")
-TITLE = ("title", "movietitle", "booktitle", "name", "headline", "text", "joke")
-YEAR = ("year", "releaseyear", "yearofpublication", "originalpublicationyear")
-GENRES = ("genres", "genre", "categories", "category", "class", "tags")
-DESCRIPTION = ("description", "plot", "summary", "overview", "abstract", "synopsis", "body")
 _ROLES = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIME}
 _OPTIONS = {"user": "--user-col", "item": "--item-col", "rating": "--rating-col", "timestamp": "--time-col"}
 _SKIPPED = {"_", "-"}
@@ -53,18 +44,43 @@ def load_own(
     duplicates: str = "error",
     template: str | None = None,
     name: str | None = None,
+    users: str | Path | None = None,
+    negatives: int | None = None,
 ) -> Dataset:
-    """Return the data set of a CSV, TSV or Parquet file (.gz too), one rating a row.
+    """Return the data set of a CSV, TSV, Parquet or RecBole ``.inter`` file (.gz too), one rating a row.
 
     Columns are named by the ``_col`` options or guessed from the header. A file without a header has the columns
     ``item, user, rating`` (three of them) or ``user, item, rating, timestamp`` (four), unless ``columns`` names them
     in order, ``_`` for one to skip. ``items`` is a table of ``item, title[, year, genres, description]``, and
-    ``template`` what an item's text is made of (``fewrec.data.template``). ``scale`` is (lowest, highest); guessed if
-    None. What was guessed is in ``notes``.
+    ``template`` what an item's text is made of (``fewrec.data.template``). ``users`` is a table of users and their
+    features, one row a user (``fewrec.data.readers.users``). ``scale`` is (lowest, highest); guessed if None. What was
+    guessed is in ``notes``. ``negatives`` so many 0s are sampled beside each 1 of a file of clicks that has 1s alone
+    (``fewrec.data.negatives``).
 
     Raises:
         DataError: one line naming file and row, or the option to give.
     """
+    return understand_own(path, items, user_col, item_col, rating_col, time_col, columns, delimiter, scale, duplicates,
+                          template, name, users, negatives)[0]  # fmt: skip
+
+
+def understand_own(
+    path: str | Path,
+    items: str | Path | None = None,
+    user_col: str | None = None,
+    item_col: str | None = None,
+    rating_col: str | None = None,
+    time_col: str | None = None,
+    columns: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
+    scale: tuple[float, float] | None = None,
+    duplicates: str = "error",
+    template: str | None = None,
+    name: str | None = None,
+    users: str | Path | None = None,
+    negatives: int | None = None,
+) -> tuple[Dataset, dict[str, Any]]:
+    """Return what ``load_own`` does, and its options with every guess made: given again, they leave none to make."""
     path = Path(path).expanduser()
     if duplicates not in ("error", "last", "mean"):
         raise DataError(f"--duplicates '{duplicates}' is none of error, last, mean")
@@ -74,26 +90,45 @@ def load_own(
     user, item, rating = (table.frame[roles[role]] for role in ("user", "item", "rating"))
     time = table.frame[roles["timestamp"]] if roles["timestamp"] is not None else None
     raw = RawRatings(user, item, rating, time, table.where)
-    chosen, note = _scale(numeric_ratings(raw), scale)
+    chosen, note = _scale(numeric_ratings(raw), scale, negatives)
     coded = code_ratings(raw, chosen, duplicates)
     sources = {path.name: sha256_of(path)}
     text = None
     if items is not None:
         items = Path(items).expanduser()
-        text, more = _read_items(items, coded.item_ids)
+        text, more = read_items(items, coded.item_ids)
         notes += more
         sources[items.name] = sha256_of(items)
-    return Dataset(
+    features = None
+    if users is not None:
+        users = Path(users).expanduser()
+        of_users = read_table(users)
+        features, more = user_features(of_users, column_of(of_users, (*USER, "id"), "user"), coded.user_ids)
+        notes += more
+        sources[users.name] = sha256_of(users)
+    understood: dict[str, Any] = {"scale": (chosen.low, chosen.high), "duplicates": duplicates}
+    if table.delimiter is not None:
+        understood["delimiter"] = delimited.DELIMITERS[table.delimiter]
+    if columns is None and table.header:
+        understood |= {_OPTIONS[role][2:].replace("-", "_"): column for role, column in roles.items() if column}
+    else:
+        understood["columns"] = ",".join("_" if column.startswith("_") else column for column in table.frame.columns)
+    dataset = Dataset(
         name=name or _stem(path),
         table=coded.table,
         catalog=Catalog(item_ids=coded.item_ids, text=text, template=template),
         scale=chosen,
         user_ids=coded.user_ids,
+        user_features=features,
         kind="clicks" if (chosen.low, chosen.high, chosen.step) == (0, 1, 1) else "ratings",
         sources=sources,
         licence="not stated (a file of your own)",
         notes=(*notes, note, *coded.notes),
     )
+    if negatives is not None:
+        understood["negatives"] = negatives
+        dataset = with_negatives(dataset, negatives)
+    return dataset, understood
 
 
 def _read_ratings(
@@ -138,7 +173,7 @@ def _template(template: str | None, has_items: bool) -> str:
 
 def _is_header(first: list[str], named: dict[str, str | None]) -> bool:
     known = {alias for aliases in _ROLES.values() for alias in aliases}
-    if any(column in first for column in named.values()) or any(_plain(field) in known for field in first):
+    if any(column in first for column in named.values()) or any(plain_name(field) in known for field in first):
         return True
     return not (len(first) >= 3 and _is_number(first[2]))
 
@@ -171,27 +206,23 @@ def _roles(columns: list[str], named: dict[str, str | None], where: str) -> dict
     for role, aliases in _ROLES.items():
         if roles[role] is None:
             free = [column for column in columns if column not in roles.values()]
-            roles[role] = _find(free, aliases)
+            roles[role] = find_column(free, aliases)
         if roles[role] is None and role != "timestamp":
             shown = ", ".join(f"'{column}'" for column in columns[:12])
             raise DataError(f"{where}: no column for the {role} among {shown} (give {_OPTIONS[role]})")
     return roles
 
 
-def _find(columns: Sequence[str], aliases: Sequence[str]) -> str | None:
-    plain = {_plain(column): column for column in reversed(columns)}
-    return next((plain[alias] for alias in aliases if alias in plain), None)
-
-
-def _plain(column: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", column.split(":")[0].lower())
-
-
 def _say(roles: dict[str, str | None]) -> str:
     return "columns " + ", ".join(f"{role} = '{column}'" for role, column in roles.items() if column is not None)
 
 
-def _scale(rating: np.ndarray, scale: tuple[float, float] | None) -> tuple[Scale, str]:
+def _scale(rating: np.ndarray, scale: tuple[float, float] | None, negatives: int | None) -> tuple[Scale, str]:
+    if scale is None and negatives is not None and (rating == 1).all():
+        return Scale(0.0, 1.0, 1.0), "scale 0 to 1: clicks, as --negatives says"
+    if scale is None and (rating == 1).all():
+        raise DataError("every rating is 1: clicks need what was not clicked too (give --negatives R to sample R items "
+                        "beside each, or --scale LOW HIGH for ratings)")  # fmt: skip
     if scale is not None:
         low, high = (float(bound) for bound in scale)
         if not (np.isfinite([low, high]).all() and low < high):
@@ -201,48 +232,6 @@ def _scale(rating: np.ndarray, scale: tuple[float, float] | None) -> tuple[Scale
     if guess.low == guess.high:
         raise DataError(f"every rating is {guess.low:g}, so the scale can't be guessed (give --scale LOW HIGH)")
     return guess, f"scale {guess.low:g} to {guess.high:g}: guessed, --scale says otherwise"
-
-
-def _read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the catalog's text in the order of ``wanted``, and what was left out or is missing."""
-    if delimited.is_parquet(path):
-        table = delimited.read_parquet(path)
-    else:
-        table = delimited.read_delimited(path, *delimited.first_row(path))
-    columns = list(table.frame.columns)
-    item = _find(columns, (*ITEM, "id"))
-    aliases = {"title": TITLE, "year": YEAR, "genres": GENRES, "description": DESCRIPTION}
-    found = {role: _find([column for column in columns if column != item], aliases[role]) for role in aliases}
-    place = table.where(0).rsplit(":", 1)[0] + ("" if table.delimiter is None else ":1")
-    if item is None or not any((found["title"], found["description"])):
-        lacking = "item" if item is None else "title"
-        shown = ", ".join(f"'{column}'" for column in columns[:12])
-        raise DataError(f"{place}: no column for the {lacking} among {shown} (name it '{lacking}')")
-    codes, ids = code_ids(table.frame[item], "item", table.where)
-    if len(ids) < len(codes):
-        row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
-        raise DataError(f"{table.where(row)}: item {table.frame[item].iloc[row]} comes twice")
-    parts = {role: _strings(table.frame, column) for role, column in found.items()}
-    genres = [join_genres(g.split("|")) for g in parts["genres"]]
-    years = [year.removesuffix(".0") for year in parts["year"]]
-    text, missing = align(item_text(parts["title"], years, genres, parts["description"]), ids[codes], wanted)
-    used = {item, *found.values()}
-    notes = ["item text " + ", ".join(f"{role} = '{column}'" for role, column in found.items() if column is not None)]
-    if unused := [column for column in columns if column not in used]:
-        notes.append(f"{path.name}: not used: {', '.join(unused)}")
-    if extra := len(ids) - (len(wanted) - missing):
-        notes.append(f"{path.name}: {extra:,} items have no rating and are left out")
-    if missing == len(wanted):
-        raise DataError(f"{path}: not one of the rated items is in it (ids such as {wanted[0]}, there {ids[0]})")
-    if missing:
-        notes.append(f"{path.name}: {missing:,} rated items are not in it and have no text")
-    return text, tuple(notes)
-
-
-def _strings(frame: pd.DataFrame, column: str | None) -> list[str]:
-    if column is None:
-        return [""] * len(frame)
-    return list(frame[column].astype(object).where(frame[column].notna(), "").astype(str))
 
 
 def _is_number(text: str) -> bool:

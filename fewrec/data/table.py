@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -80,7 +81,8 @@ class Catalog:
 
     ``text`` holds the string columns title, year, genres (joined by ", "), description ("" where unknown), or is None
     where the data set has no text. ``features`` is (n_items, d) float32 or None. ``seen`` is (n_items,) bool: which
-    items are in meta-train; all of them before a split.
+    items are in meta-train; all of them before a split. ``template`` is what an item's text is made of
+    (``fewrec.data.template``); ``pieces`` ((number of items, template), ...) where it is not the same for all.
     """
 
     item_ids: np.ndarray
@@ -88,6 +90,7 @@ class Catalog:
     features: np.ndarray | None = None
     seen: np.ndarray | None = None
     template: str = "{title} ({year}). {genres}. {description}"
+    pieces: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.seen is None:
@@ -99,19 +102,38 @@ class Catalog:
     def with_seen(self, seen: np.ndarray) -> Catalog:
         return replace(self, seen=np.asarray(seen, bool))
 
+    def joined(self, other: Catalog) -> Catalog:
+        """Return the catalog with the items of ``other`` behind its own ones, each text by its own template.
+
+        Without text where one of them has none; without features, which mean nothing in another data set.
+        """
+        text = None
+        if self.text is not None and other.text is not None:
+            text = pd.concat([self.text, other.text], ignore_index=True)
+        pieces = tuple((len(catalog), catalog.template) for catalog in (self, other))
+        return Catalog(
+            item_ids=np.concatenate([self.item_ids.astype(object), other.item_ids.astype(object)]),
+            text=text,
+            seen=np.concatenate([self.seen, other.seen]),  # type: ignore[list-item]  # never None once made
+            template=" | ".join(dict.fromkeys(template for _, template in pieces)),
+            pieces=pieces,
+        )
+
     def texts(self) -> list[str]:
         """Return one line of text for each item: the parts of the template whose column is not empty."""
         if self.text is None:
             raise ValueError("this catalog has no text")
-        parts = self.template.split(" ")  # punctuation stays with its placeholder, and goes with it
+        rows = iter(self.text.fillna("").astype(str).to_dict("records"))
         lines = []
-        for row in self.text.fillna("").astype(str).to_dict("records"):
-            filled = []
-            for part in parts:
-                names = [name for name in TEXT_COLUMNS if "{" + name + "}" in part]
-                if all(row[name].strip() for name in names):
-                    filled.append(part.format(**row))
-            lines.append(" ".join(filled))
+        for count, template in self.pieces or ((len(self), self.template),):
+            parts = template.split(" ")  # punctuation stays with its placeholder, and goes with it
+            for row in itertools.islice(rows, count):
+                filled = []
+                for part in parts:
+                    names = [name for name in TEXT_COLUMNS if "{" + name + "}" in part]
+                    if all(row[name].strip() for name in names):
+                        filled.append(part.format(**row))
+                lines.append(" ".join(filled))
         return lines
 
     @cached_property
@@ -123,7 +145,7 @@ class Catalog:
         if self.text is None:
             return None
         lines = "\x1e".join("\x1f".join(row) for row in self.text[list(TEXT_COLUMNS)].astype(str).to_numpy())
-        own = "" if self.template == Catalog.template else f"\x1d{self.template}"
+        own = "" if self.template == Catalog.template else f"\x1d{self.pieces or self.template}"
         return hashlib.sha256((lines + own).encode()).hexdigest()
 
 
@@ -132,7 +154,9 @@ class Dataset:
     """A named rating table with its catalog, scale and provenance.
 
     ``kind`` is "ratings" or "clicks". ``user_ids`` are the original ids, row *u* for user code *u*. ``user_features``
-    is a frame with one row a user, or None. ``sources`` names every file read, with its SHA-256.
+    is a frame with one row a user, or None. ``user_set`` (n_users,) int8 is each user's meta set (0 meta-train, 1
+    meta-validation, 2 meta-test) where the data set brings a published split, or None. ``sources`` names every file
+    read, with its SHA-256.
     """
 
     name: str
@@ -142,8 +166,21 @@ class Dataset:
     user_ids: np.ndarray
     kind: str = "ratings"
     user_features: pd.DataFrame | None = None
+    user_set: np.ndarray | None = None
     sources: dict[str, str] = field(default_factory=dict)
     licence: str = ""
     citation: str = ""
     homepage: str = ""
     notes: tuple[str, ...] = ()  # what a reader guessed or left out, one line each, for the user to check
+
+    @cached_property
+    def features_sha256(self) -> str | None:
+        """SHA-256 of user attributes and item features, None where there are neither."""
+        if self.user_features is None and self.catalog.features is None:
+            return None
+        h = hashlib.sha256()
+        if self.user_features is not None:
+            h.update(self.user_features.to_csv(index=False, lineterminator="\n").encode())
+        if self.catalog.features is not None:
+            h.update(np.ascontiguousarray(self.catalog.features, "<f4").tobytes())
+        return h.hexdigest()

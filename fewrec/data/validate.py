@@ -165,6 +165,9 @@ def seconds(column: pd.Series | None, where: Callable[[int], str]) -> tuple[np.n
         share = f"{int(missing.sum()):,} of {len(column):,}"
         return None, (f"time stamps: {share} rows have none, so none is used",)
     if not pd.api.types.is_datetime64_any_dtype(column.dtype):
+        if pd.api.types.is_integer_dtype(column.dtype) and len(column):  # whole numbers need no copy as float64
+            whole = column.to_numpy(np.int64)
+            return (whole // 1000 if np.median(whole) > _MILLISECONDS else whole), ()
         number = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         if np.isfinite(number).all():
             scaled = number / 1000 if np.median(number) > _MILLISECONDS else number
@@ -188,13 +191,14 @@ def _one_row_a_pair(
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the rows to keep (None: all) and their ratings."""
     order = np.argsort(pair, kind="stable")
-    repeated = pair[order][1:] == pair[order][:-1]
+    in_order = pair[order]
+    repeated = in_order[1:] == in_order[:-1]
     if not repeated.any():
         return None, rating
     if duplicates == "error":
         again = order[1:][repeated]
         row = int(again.min())
-        first = int(order[np.searchsorted(pair[order], pair[row])])
+        first = int(order[np.searchsorted(in_order, pair[row])])
         user, item = raw.user.iloc[row], raw.item.iloc[row]
         raise DataError(
             f"{raw.where(row)}: user {user} and item {item} come twice, first at {raw.where(first)} "

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from fewrec.data.cards import HubSource, WeightsCard, list_weights
+from fewrec.data.cards import WeightsCard, list_weights
 from fewrec.data.download import hub_files, hub_snapshot, sha256_of
 from fewrec.data.fetch import Notify, fetch, first_problem, is_cached, to_stderr
 from fewrec.data.gguf import converted
+from fewrec.data.sources import HubSource
 from fewrec.errors import DataError, nearest
 from fewrec.paths import cache_folder, is_offline
 

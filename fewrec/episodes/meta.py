@@ -33,7 +33,11 @@ class MetaTrainSet:
         return self._sample("train", first, count, n_users, k_shot, n_query)
 
     def validation_episodes(self, first: int, count: int, *, n_users: int, k_shot: int, n_query: int) -> Episodes:
-        """Return meta-validation episodes, drawn as the test episodes are but from meta-validation users and items."""
+        """Return meta-validation episodes, drawn as the test episodes are but from meta-validation users and items.
+
+        Of the protocol's conditions order and item shots hold for them too. Those of episodes alone (``of_meta_fit`` of
+        the protocol) don't, so that one meta-fit is judged under all of them.
+        """
         return self._sample("validation", first, count, n_users, k_shot, n_query)
 
     def largest_n_users(self, name: Literal["train", "validation"], *, k_shot: int, n_query: int) -> int:

@@ -10,6 +10,8 @@ State = Literal["user-cold", "item-cold", "both-cold", "warm"]
 STATES: tuple[State, ...] = ("user-cold", "item-cold", "both-cold", "warm")
 UNSEEN_ITEM_STATES = ("item-cold", "both-cold")
 KNOWN_USER_STATES = ("warm", "item-cold")
+OF_EPISODES = ("user_activity", "query_strata", "support_noise", "online")
+_LATER = ("user_split", "user_ratings", *OF_EPISODES)
 
 
 class Protocol(BaseModel):
@@ -19,6 +21,18 @@ class Protocol(BaseModel):
     the unseen-item states alone. ``k_max``: a user is eligible with ``k_max`` + Q ratings of the right kinds, so that
     every K of a suite sees the same users. ``item_shots``: the ratings by meta-train users that each unseen query item
     brings. ``support_items``: whether the support comes from seen or from unseen items in the unseen-item states.
+
+    ``user_split`` "given" takes each user's meta set from the data set, which brings a published split.
+    ``user_ratings`` (lowest, highest): only users with so many ratings are in the data set at all, as published
+    protocols have it.
+
+    The other conditions concern episodes of meta-validation and meta-test alone. ``user_activity``: whether all
+    eligible users are drawn from, or the half with the fewest ("light") or the most ratings ("heavy").
+    ``query_strata`` S: items are cut by popularity into S strata that hold equal shares of the ratings, and a user's
+    query has Q / S ratings from each, so that popular items don't decide the score alone. ``support_noise``: the share
+    of support ratings replaced by ones drawn from all ratings of the meta set. ``online``: the query's ratings arrive
+    one at a time, each is predicted before it is learnt (prequential: Dawid, JRSS A 1984), the earliest first in time
+    order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +43,12 @@ class Protocol(BaseModel):
     item_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     support_items: Literal["seen", "unseen"] = "seen"
     item_shots: int = Field(default=0, ge=0)
+    user_split: Literal["drawn", "given"] = "drawn"
+    user_ratings: tuple[int, int] | None = None
+    user_activity: Literal["all", "light", "heavy"] = "all"
+    query_strata: int = Field(default=1, ge=1)
+    support_noise: float = Field(default=0.0, ge=0, le=1)
+    online: bool = False
     k_max: int = Field(ge=0)
 
     @field_validator("user_shares", "item_shares")
@@ -40,17 +60,36 @@ class Protocol(BaseModel):
             )
         return shares
 
+    @field_validator("user_ratings")
+    @classmethod
+    def _low_is_not_above_high(cls, limits: tuple[int, int] | None) -> tuple[int, int] | None:
+        if limits is not None and not 1 <= limits[0] <= limits[1]:
+            raise ValueError(f"give the lowest and the highest number of ratings, not {limits[0]} and {limits[1]}")
+        return limits
+
     @model_validator(mode="after")
     def _conditions_fit_the_state(self) -> Protocol:
         if self.state not in UNSEEN_ITEM_STATES:
             for name, default in (("item_shots", 0), ("support_items", "seen")):
                 if getattr(self, name) != default:
                     raise ValueError(f"{name} belongs to the unseen-item states ({', '.join(UNSEEN_ITEM_STATES)})")
+        if self.query_strata > 1 and self.order == "time":
+            raise ValueError("query_strata needs order = \"random\": in time order the query is the latest ratings")
         return self
 
     def canonical(self) -> dict[str, Any]:
-        """Return the fields that count in this state, as JSON values: what a cell's hash is made of."""
+        """Return the fields that count in this state, as JSON values: what a cell's hash is made of.
+
+        A condition that came after the first cells is left out where it is the default, so that their hashes stay.
+        """
         fields = self.model_dump(mode="json")
+        for name in _LATER:
+            if fields[name] == type(self).model_fields[name].default:
+                del fields[name]
         if self.state not in UNSEEN_ITEM_STATES:
             del fields["item_shares"]
         return fields
+
+    def of_meta_fit(self) -> dict[str, Any]:
+        """Return ``canonical()`` without the conditions of episodes alone: what a split and a meta-fit depend on."""
+        return {name: value for name, value in self.canonical().items() if name not in OF_EPISODES}

@@ -8,13 +8,16 @@ and every K has the same query. In time order the permutation is by time, ties b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 
+from fewrec.episodes import conditions
 from fewrec.episodes.permutation import back, by_time, draw_users, front, spans
-from fewrec.episodes.split import ItemShots, Pool
+from fewrec.episodes.protocol import Protocol
+from fewrec.episodes.split import ItemShots, Pool, Split
 from fewrec.episodes.support import Answers, Episodes, ItemRatings, QueryBatch, SupportBatch
 from fewrec.errors import SuiteError
 from fewrec.seeding import mix, stable_hash, substream_keys
@@ -37,15 +40,40 @@ class Eligibility:
 class EpisodeSampler:
     """Draws episodes from one pool.
 
-    ``seed`` and ``name`` (the meta set) make the episodes' keys; ``k_max`` and Q decide who is eligible.
+    ``seed`` and ``name`` (the meta set) make the episodes' keys; ``k_max`` and Q decide who is eligible. The other
+    options are the protocol's of these names (``fewrec.episodes.protocol``).
     """
 
     def __init__(
-        self, pool: Pool, seed: int, name: str, *, k_max: int, order: str = "random", item_shots: int = 0
+        self,
+        pool: Pool,
+        seed: int,
+        name: str,
+        *,
+        k_max: int,
+        order: str = "random",
+        item_shots: int = 0,
+        user_activity: str = "all",
+        query_strata: int = 1,
+        support_noise: float = 0.0,
     ) -> None:
         self.pool, self.seed, self.name, self.k_max = pool, seed, name, k_max
         self.by_time = order == "time"
         self.item_shots = item_shots
+        self.user_activity, self.query_strata, self.support_noise = user_activity, query_strata, support_noise
+
+    @classmethod
+    def of(cls, split: Split, protocol: Protocol, name: Literal["validation", "test"] = "test") -> EpisodeSampler:
+        """Return the sampler of a split's episodes with a protocol's conditions; those of episodes alone may differ
+        from the ones that the split was made with."""
+        options = ("k_max", "order", "item_shots", "user_activity", "query_strata", "support_noise")
+        given = {option: getattr(protocol, option) for option in options}
+        return cls(split.pools[name], split.seed, name, **given)
+
+    @cached_property
+    def strata(self) -> np.ndarray:
+        """(n_items,): each item's stratum of popularity, see ``fewrec.episodes.conditions.strata``."""
+        return conditions.strata(self.pool.query, self.pool.popularity, self.query_strata)
 
     @property
     def two_pools(self) -> bool:
@@ -60,6 +88,11 @@ class EpisodeSampler:
             fits = (pool.support.counts >= self.k_max) & (pool.query.counts >= n_query)
             if self.by_time:
                 fits &= self._support_in_time(n_query) >= self.k_max
+        if self.query_strata > 1:
+            by_stratum = conditions.counts_by_stratum(pool.query, self.strata, self.query_strata)
+            fits &= (by_stratum >= n_query // self.query_strata).all(1)
+        if self.user_activity != "all":
+            fits = conditions.active_half(pool, fits, self.user_activity)
         users = np.flatnonzero(fits)
         return Eligibility(users, len(fits) - len(users))
 
@@ -94,9 +127,15 @@ class EpisodeSampler:
         size = self._support_sizes(flat, k_shot, n_query)
         if self.by_time:
             support_rows, query_rows = self._rows_by_time(flat, stream, size, n_query)
+        elif self.query_strata > 1:
+            support_rows, query_rows = self._rows_by_stratum(flat, stream, size, n_query)
         else:
             support_rows, query_rows = self._rows_at_random(flat, stream, k_shot, n_query)
-        return self._episodes(keys, chosen, size, support_rows, query_rows, n_query)
+        rating = self.pool.support.rating[support_rows]
+        if self.support_noise:
+            of_row = np.repeat(stream, size)
+            rating = conditions.with_noise(self.pool.support, support_rows, of_row, self.support_noise)
+        return self._episodes(keys, chosen, size, support_rows, rating, query_rows, n_query)
 
     def _support_sizes(self, users: np.ndarray, k_shot: Shots, n_query: int) -> np.ndarray:
         if k_shot != "rest":
@@ -132,7 +171,16 @@ class EpisodeSampler:
         latest = spans(query_counts.cumsum() - n_query, np.full(len(users), n_query))
         return order[earliest], query_order[latest]
 
-    def _episodes(self, keys, chosen, size, support_rows, query_rows, n_query) -> Episodes:
+    def _rows_by_stratum(
+        self, users: np.ndarray, stream: np.ndarray, size: np.ndarray, n_query: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of support and query: the query evenly from all strata, the support from what is left."""
+        support, query = self.pool.support, self.pool.query
+        query_rows = conditions.stratified_query(query, users, stream, self.strata, n_query // self.query_strata)
+        taken = np.empty(0, np.int64) if self.two_pools else query_rows
+        return conditions.rest_of_them(support, users, stream, taken, size), query_rows
+
+    def _episodes(self, keys, chosen, size, support_rows, rating, query_rows, n_query) -> Episodes:
         pool, (n_episodes, n_users) = self.pool, chosen.shape
         user = np.tile(np.arange(n_users), n_episodes)
         episode = np.repeat(np.arange(n_episodes), n_users)
@@ -149,7 +197,7 @@ class EpisodeSampler:
             episode=as_tensor(np.repeat(episode, size)),
             user=as_tensor(np.repeat(user, size)),
             item=as_tensor(pool.support.item[support_rows]),
-            rating=as_tensor(pool.support.rating[support_rows]),
+            rating=as_tensor(rating),
             timestamp=None if pool.support.timestamp is None else as_tensor(pool.support.timestamp[support_rows]),
             offsets=as_tensor(np.concatenate([[0], per_episode.cumsum()])),
             n_users=torch.full((n_episodes,), n_users),
@@ -163,7 +211,11 @@ class EpisodeSampler:
             user=as_tensor(np.repeat(user, n_query)),
             item=as_tensor(query_item),
         )
-        answers = Answers(as_tensor(pool.query.rating[query_rows]), as_tensor(pool.users[chosen.reshape(-1)]))
+        answers = Answers(
+            as_tensor(pool.query.rating[query_rows]),
+            as_tensor(pool.users[chosen.reshape(-1)]),
+            None if pool.query.timestamp is None else as_tensor(pool.query.timestamp[query_rows]),
+        )
         return Episodes(support, query, answers)
 
     def _check(self, n_users: int, k_shot: Shots, n_query: int) -> None:
@@ -171,6 +223,11 @@ class EpisodeSampler:
             raise SuiteError(f"N = {n_users}: an episode needs at least one user")
         if n_query < 1:
             raise SuiteError(f"Q = {n_query}: an episode needs at least one query rating a user")
+        if n_query % self.query_strata:
+            raise SuiteError(
+                f"Q = {n_query} can't be divided evenly over query_strata = {self.query_strata}; "
+                f"give a multiple of {self.query_strata}"
+            )
         if k_shot != "rest" and k_shot < 0:
             raise SuiteError(f"K = {k_shot}: the number of support ratings can't be negative")
         if k_shot != "rest" and k_shot > self.k_max:
@@ -178,6 +235,12 @@ class EpisodeSampler:
 
     def _impossible(self, n_users: int, n_query: int, found: int) -> str:
         counts = self.pool.support.counts if not self.two_pools else self.pool.query.counts
+        if self.query_strata > 1 or self.user_activity != "all":
+            return (
+                f"N = {n_users} users an episode, but only {found} of {len(counts)} {self.name} users are eligible "
+                f"with k_max = {self.k_max}, Q = {n_query}, query_strata = {self.query_strata} and "
+                f'user_activity = "{self.user_activity}"; possible: N at most {found}'
+            )
         need = (
             f"k_max + Q = {self.k_max} + {n_query}"
             if not self.two_pools

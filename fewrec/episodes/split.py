@@ -44,13 +44,15 @@ class Pool:
 
     ``users`` are codes of the data set's rating table, ``meta_user`` their indices in meta-train (-1: new).
     ``support`` and ``query`` are one object where support and query come from the same ratings. ``item_shots`` groups
-    the ratings of unseen items by users of the meta-train share, for the protocol's option of that name.
+    the ratings of unseen items by users of the meta-train share, for the protocol's option of that name. ``popularity``
+    (n_items,): how many users of the meta-train share rated each item, unseen ones too; no learner sees it.
     """
 
     users: np.ndarray
     meta_user: np.ndarray
     support: UserRows
     query: UserRows
+    popularity: np.ndarray
     item_shots: ItemShots | None = None
     user_features: np.ndarray | None = None
 
@@ -95,10 +97,14 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
 
     Raises ``SuiteError`` where a share is left without users or items, or where time order lacks timestamps.
     """
-    table = dataset.table
+    table = _of_users(dataset, protocol.user_ratings)
     if protocol.order == "time" and table.timestamp is None:
         raise SuiteError(f'{dataset.name} has no timestamps: order = "time" is impossible; use order = "random"')
-    user_set = _assign(np.unique(table.user), table.n_users, protocol.user_shares, seed, "split/users", dataset.name)
+    if protocol.user_split == "given":
+        user_set = _given(dataset, table)
+    else:
+        rated = np.unique(table.user)
+        user_set = _assign(rated, table.n_users, protocol.user_shares, seed, "split/users", dataset.name)
     unseen_items = protocol.state in UNSEEN_ITEM_STATES
     if unseen_items:
         item_set = _assign(
@@ -125,6 +131,7 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
     seen = np.zeros(table.n_items, bool)
     seen[kept.item] = True
     features = _encode_features(dataset.user_features)
+    popularity = np.bincount(table.item[of_user == 0], minlength=table.n_items)
 
     def pool(which: int, support_rows: np.ndarray, query_rows: np.ndarray | None, new_users: bool) -> Pool:
         users = np.flatnonzero(user_set == which)
@@ -134,7 +141,8 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
         shots = None
         if protocol.item_shots and query_rows is not None or protocol.support_items == "unseen" and protocol.item_shots:
             shots = _item_shots(table, (of_user == 0) & (of_item > 0), index_of)
-        return Pool(users, meta_user, support, query, shots, None if features is None else features[users])
+        own_features = None if features is None else features[users]
+        return Pool(users, meta_user, support, query, popularity, shots, own_features)
 
     pools: dict[MetaSet, Pool] = {"train": pool(0, in_meta_train, None, new_users=True)}
     for which, name in ((1, "validation"), (2, "test")):
@@ -149,6 +157,32 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
             else:
                 pools[name] = pool(which, unseen_rows, None, not known_users)  # type: ignore[index]
     return Split(protocol, seed, meta_train, meta_users, dataset.catalog.with_seen(seen), pools)
+
+
+def _of_users(dataset: Dataset, limits: tuple[int, int] | None) -> RatingTable:
+    """Return the ratings of the users with a number of ratings within ``limits``; codes stay."""
+    table = dataset.table
+    if limits is None:
+        return table
+    counts = np.bincount(table.user, minlength=table.n_users)
+    kept = table.select(((counts >= limits[0]) & (counts <= limits[1]))[table.user])
+    if not len(kept):
+        raise SuiteError(
+            f"{dataset.name}: no user has {limits[0]} to {limits[1]} ratings (user_ratings); "
+            f"users have {counts.min()} to {counts.max()}"
+        )
+    return kept
+
+
+def _given(dataset: Dataset, table: RatingTable) -> np.ndarray:
+    """Return (n_users,) int8: the data set's own meta set of each user, -1 for users without a rating."""
+    if dataset.user_set is None:
+        raise SuiteError(f'{dataset.name} brings no split of its users: user_split = "given" is impossible')
+    out = np.asarray(dataset.user_set, np.int8).copy()
+    out[np.bincount(table.user, minlength=table.n_users) == 0] = -1
+    if missing := [name for code, name in enumerate(("meta-train", "meta-test")) if not (out == 2 * code).any()]:
+        raise SuiteError(f"{dataset.name}: its own split has no {missing[0]} users with ratings")
+    return out
 
 
 def _assign(

@@ -113,8 +113,27 @@ class SupportBatch:
         return (self[e] for e in range(len(self)))
 
     def joined(self, more: SupportBatch) -> SupportBatch:
-        """Return the batch in which each episode also has the ratings of the same episode of ``more``."""
-        return SupportBatch.of([one.joined(other) for one, other in zip(self, more, strict=True)])
+        """Return the batch in which each episode also has the ratings of the same episode of ``more``, behind its own.
+
+        Users and seeds stay those of this batch; timestamps are kept where both have them.
+        """
+        if len(self) != len(more):
+            raise ValueError(f"{len(self)} episodes can't be joined with {len(more)}")
+        episode = torch.cat([self.episode, more.episode])
+        order = torch.argsort(episode, stable=True)
+
+        def both(name: str) -> Tensor:
+            return torch.cat([getattr(self, name), getattr(more, name)])[order]
+
+        return replace(
+            self,
+            episode=episode[order],
+            user=both("user"),
+            item=both("item"),
+            rating=both("rating"),
+            timestamp=None if self.timestamp is None or more.timestamp is None else both("timestamp"),
+            offsets=self.offsets + more.offsets,
+        )
 
     @classmethod
     def of(cls, supports: Sequence[Support]) -> SupportBatch:
@@ -148,7 +167,7 @@ class QueryBatch:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The ratings of a query, (m,) float64 in the query's order, and who was asked.
+    """The ratings of a query, (m,) float64 in the query's order, when they were given (or None), and who was asked.
 
     ``table_user`` (sum of n_users,) int64 holds each user's code in the data set's rating table, which the score rows
     keep so that intervals can be clustered by user.
@@ -156,6 +175,7 @@ class Answers:
 
     rating: Tensor
     table_user: Tensor
+    timestamp: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,7 +150,7 @@ class ItemMean(_OneTensor):
 
 
 class ItemPopularity(_OneTensor):
-    """Predict ``a + b log(1 + n_i)``, n_i the number of meta-train ratings of the item.
+    """Predict ``a + b log(1 + n_i)``, n_i the number of meta-train ratings of the item; of clicks, that of its clicks.
 
     The ranking is by popularity alone; a and b are the least-squares line through the meta-train ratings, which puts it
     on the rating scale. b is kept positive: a more popular item is never ranked lower, whatever the ratings say.
@@ -162,14 +162,16 @@ class ItemPopularity(_OneTensor):
 
     def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:
         table = source.table
-        count = np.bincount(table.item, minlength=table.n_items)
-        popularity = np.log1p(count)
+        rows = np.bincount(table.item, minlength=table.n_items)
+        scale = source.scale
+        clicks = (scale.low, scale.high, scale.step) == (0, 1, 1)  # what was shown and not clicked is no popularity
+        popularity = np.log1p(np.bincount(table.item, table.rating, minlength=table.n_items) if clicks else rows)
         x, y = popularity[table.item], table.rating
         spread = np.mean((x - x.mean()) ** 2)
         slope = np.mean((x - x.mean()) * (y - y.mean())) / spread if spread > 0 else 0.0
-        slope = max(slope, 1e-6 * (source.scale.high - source.scale.low))
+        slope = max(slope, 1e-6 * (scale.high - scale.low))
         line = y.mean() + slope * (popularity - x.mean())
-        self.fitted = torch.from_numpy(np.where(count > 0, line, y.mean()))
+        self.fitted = torch.from_numpy(np.where(rows > 0, line, y.mean()))
 
     def adapt_batch(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
         return _ItemPredictor(self.fitted)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fewrec.metrics.ranking import auc, ndcg
 from fewrec.metrics.rating import clipped_error_sums, prediction_spread
+from fewrec.metrics.top import top_metrics
 
 
 def per_user_scores(
@@ -17,16 +18,20 @@ def per_user_scores(
     low: float,
     high: float,
     ndcg_at: int | None = 5,
+    top_at: int | None = None,
+    errors: bool = True,
 ) -> dict[str, np.ndarray]:
     """Score each user's query; queries may have different sizes.
 
     ``group`` (m,) integers in 0..n_groups-1: whose query rating each is (users of all episodes of a block, numbered
     through). ``truth`` (m,) and ``prediction`` (m,) are ratings on the scale ``low..high``; predictions are clipped to
-    it for the errors and never for ranking.
+    it for the errors and never for ranking. Without ``errors`` (clicks, where a prediction is a score on no scale)
+    ``low`` is the lowest gain alone.
 
-    Returns (n_groups,) arrays: ``n``, ``se``, ``ae`` (see ``clipped_error_sums``), ``ndcg<k>`` (left out where
-    ``ndcg_at`` is None), ``auc``, both NaN where all query ratings are equal, and ``pred_mean``, ``pred_min``,
-    ``pred_max``.
+    Returns (n_groups,) arrays: ``n``, ``se`` and ``ae`` (see ``clipped_error_sums``; left out without ``errors``),
+    ``ndcg<k>`` (left out where ``ndcg_at`` is None), ``auc``, both NaN where all query ratings are equal,
+    ``pred_mean``, ``pred_min``, ``pred_max``, and with ``top_at`` = k ``top<k>_precision``, ``top<k>_ndcg`` and
+    ``top<k>_mrr`` (``fewrec.metrics.top``).
 
     Raises ``ValueError`` for NaN or infinite predictions (a failure, never a score), for k at or above a query's size
     (ask ``ndcg_is_defined`` before) and for arrays that don't fit together.
@@ -50,8 +55,12 @@ def per_user_scores(
         raise ValueError("a query rating is NaN or infinite")
 
     scores = clipped_error_sums(group, n_groups, truth, prediction, low, high)
+    if not errors:
+        scores = {"n": scores["n"]}
     if ndcg_at is not None:
         scores[f"ndcg{ndcg_at}"] = ndcg(group, n_groups, truth - low, prediction, ndcg_at)
     scores["auc"] = auc(group, n_groups, truth, prediction)
+    if top_at is not None:
+        scores |= {f"top{top_at}_{k}": v for k, v in top_metrics(group, n_groups, truth, prediction, top_at).items()}
     scores.update(prediction_spread(group, n_groups, prediction))
     return scores

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fewrec.data.own import ITEM, RATING, TITLE, USER
+from fewrec.data.own_tables import ITEM, RATING, TITLE, USER
 from fewrec.data.readers import delimited
 from fewrec.data.table import Scale
 from fewrec.errors import DataError

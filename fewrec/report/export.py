@@ -13,7 +13,7 @@ from fewrec.errors import DataError
 from fewrec.report.curves import learning_curves
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.report.render import write_leaderboard
-from fewrec.report.results import load_results
+from fewrec.report.results import Results, load_results
 
 # an absolute path of two parts or more, not inside an address; what is left is its last part
 _PATH = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;:()<>|]+[/\\])+([^\s/\\'\"`,;:()<>|]*)")
@@ -33,14 +33,19 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
         raise DataError(f"{run_folder}: the run is not finished; run the suite again before exporting it")
     if not len(results.cells):
         raise DataError(f"{run_folder}: there is no finished cell to export; run the suite first")
-    manifest = without_paths({**results.manifest, "cells": list(results.metadata)})
-    table = pa.Table.from_pandas(results.scores, preserve_index=False).replace_schema_metadata(None)
-    write_with(reference_folder / "scores.parquet", lambda part: pq.write_table(table, part, compression="zstd"))
-    write_whole(reference_folder / "manifest.json", json_bytes(manifest))
+    write_cells(results, reference_folder)
     curves = learning_curves(run_folder)
     if len(curves):
         write_whole(reference_folder / "curves.csv", curves.to_csv(index=False, float_format="%.6g").encode())
     write_leaderboard(reference_folder)
+
+
+def write_cells(results: Results, folder: Path) -> None:
+    """Write manifest.json (with all cells) and scores.parquet, which ``load_results`` reads like a run's folder."""
+    manifest = without_paths({**results.manifest, "cells": list(results.metadata)})
+    table = pa.Table.from_pandas(results.scores, preserve_index=False).replace_schema_metadata(None)
+    write_with(folder / "scores.parquet", lambda part: pq.write_table(table, part, compression="zstd"))
+    write_whole(folder / "manifest.json", json_bytes(manifest))
 
 
 def without_paths(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Figures of rows that share a task, pooled over seeds: means, intervals clustered by user, paired differences."""
+"""Figures of rows that share a task, pooled over seeds: means, intervals clustered by user, paired differences.
+
+Differences and tests are of the task's primary metric: RMSE for ratings, AUC for clicks, which have no squared errors.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,11 @@ class AlignedScores:
         scores = scores[scores["cell"].isin(list(row_of))]
         return cls.of(scores.assign(row=scores["cell"].map(row_of), seed=scores["cell"].map(seed_of)), len(rows))
 
+    @property
+    def rated(self) -> bool:
+        """Whether the task is of ratings: its rows have squared errors. Rows of clicks have AUC instead."""
+        return bool(np.isfinite(self.get("se")).any())
+
     def get(self, name: str) -> np.ndarray:
         """Return a column's (rows, keys) matrix, all NaN where no cell has the column."""
         return self.values.get(name, np.full(self.present.shape, np.nan))
@@ -79,7 +87,7 @@ def row_figures(
     aligned: AlignedScores,
     bias: int | None,
     popularity: int | None,
-    ndcg_names: tuple[str, ...],
+    ranking_names: tuple[str, ...],
     seed: int = 0,
     interval: Interval = "percentile",
 ) -> pd.DataFrame:
@@ -89,26 +97,32 @@ def row_figures(
     rmse, mae, the ranking metrics and their intervals (``_low``, ``_high``: 95 %, clustered by user), skill, means over
     users, ``diff_bias`` and ``diff_best``: the row's RMSE minus that of the reference on the keys that both have, and
     ``p_bias`` and ``p_best``: two-sided, corrected by Holm for all comparisons with ``bias`` or with the best row.
-    ``tie``: 1 where ``p_best`` is at least ``LEVEL``, 0 below and for the best row itself. Without squared errors
-    (clicks) the columns of RMSE are NaN and skill is that of AUC.
+    ``tie``: 1 where ``p_best`` is at least ``LEVEL``, 0 below and for the best row itself.
+
+    Without squared errors (clicks) the columns of RMSE, MAE and ``bias`` are NaN. The best row is then that of the
+    highest AUC, skill is that of AUC, ``diff_best`` is the row's AUC minus that of the best row (below zero is worse)
+    on the keys where both are defined, and ``diff_popularity`` and ``p_popularity``, which only clicks have, compare
+    with ``item-popularity`` likewise.
     """
-    n, se = aligned.get("n"), aligned.get("se")
-    rmse = np.sqrt(ratio(np.nansum(se, axis=1), np.where(np.isfinite(se), n, 0).sum(axis=1)))
-    best = best_row(rmse, aligned.present.sum(axis=1))
-    terms = _terms(aligned, {"bias": bias, "best": best}, ndcg_names)
+    best = best_row(_primary_cost(aligned), aligned.present.sum(axis=1))
+    baseline, its_row = ("bias", bias) if aligned.rated else ("popularity", popularity)
+    references = {baseline: its_row, "best": best}
+    terms = _terms(aligned, references, ranking_names)
     sums = np.hstack([aligned.user_sums(np.asarray(part, float)) for pair in terms.values() for part in pair])
     n_rows, n_users = len(aligned.present), len(aligned.user_starts)
     several = n_users > 1  # one user can't be resampled
     # the smallest p-value is 2 / (replicates + 1), times the number of rows after Holm: it has to stay well below LEVEL
     draws = resampled_sums(sums, seed=seed, replicates=max(REPLICATES, _REPLICATES_A_ROW * n_rows))
-    drawn = _statistics(draws, list(terms), n_rows)
+    rated = aligned.rated
+    drawn = _statistics(draws, list(terms), n_rows, rated)
     means = _means(sums.sum(axis=0, keepdims=True), list(terms), n_rows)
-    point = _statistics(sums.sum(axis=0, keepdims=True), list(terms), n_rows)
-    without = _statistics(leave_one_out_sums(sums), list(terms), n_rows) if interval == "bca" and several else {}
+    point = _statistics(sums.sum(axis=0, keepdims=True), list(terms), n_rows, rated)
+    without = _statistics(leave_one_out_sums(sums), list(terms), n_rows, rated) if interval == "bca" and several else {}
 
     out = {name: value[0] for name, value in point.items()}
     out |= {name: means[name][0] for name in ("rmse_user", "mae_user")}
-    out["skill"] = _skill({name: value[0] for name, value in means.items()}, bias, popularity)
+    own, reference = means[f"own/{baseline}"][0], means[f"{baseline}/own"][0]
+    out["skill"] = 1 - (ratio(own, reference) if rated else ratio(1 - own, 1 - reference))
     for name, draw in drawn.items():
         if not several:
             low = high = np.full(n_rows, np.nan)
@@ -117,20 +131,22 @@ def row_figures(
         else:
             low, high = percentile_interval(draw)
         out[f"{name}_low"], out[f"{name}_high"] = low, high
-    for name, reference in (("bias", bias), ("best", best)):
+    for name, compared in references.items():
         out[f"p_{name}"] = np.full(n_rows, np.nan)
-        if reference is not None and several:
-            others = np.arange(n_rows) != reference
+        if compared is not None and several:
+            others = np.arange(n_rows) != compared
             out[f"p_{name}"][others] = holm(two_sided_p(drawn[f"diff_{name}"][:, others]))
     out["tie"] = np.where(np.isfinite(out["p_best"]), out["p_best"] >= LEVEL, np.nan)
     if best is not None:
         out["tie"][best] = 0
+    if not rated:
+        out |= {name: np.full(n_rows, np.nan) for name in ("diff_bias", "diff_bias_low", "diff_bias_high", "p_bias")}
     out["undefined_users"] = (aligned.present & ~np.isfinite(aligned.get("auc"))).sum(axis=1)
     return pd.DataFrame(out)
 
 
 def _terms(
-    aligned: AlignedScores, references: dict[str, int | None], ndcg_names: tuple[str, ...]
+    aligned: AlignedScores, references: dict[str, int | None], ranking_names: tuple[str, ...]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the numerator and the denominator, (rows, keys), of each mean that the figures are made of."""
     n, se, ae = aligned.get("n"), aligned.get("se"), aligned.get("ae")
@@ -139,13 +155,15 @@ def _terms(
     with np.errstate(invalid="ignore", divide="ignore"):
         terms["rmse_user"] = (np.sqrt(se / n), rated)
         terms["mae_user"] = (ae / n, rated)
-    for name in (*ndcg_names, "auc"):
+    for name in (*ranking_names, "auc"):
         terms[name] = (aligned.get(name), np.isfinite(aligned.get(name)))
+    value, weight = (se, n) if aligned.rated else (aligned.get("auc"), np.ones_like(n))
+    defined = np.isfinite(value)
     for name, reference in references.items():
-        common = rated & rated[reference] if reference is not None else np.zeros_like(rated)
-        its_se, its_n = (se, n) if reference is None else (se[reference], n[reference])
-        terms[f"own/{name}"] = (np.where(common, se, 0), np.where(common, n, 0))
-        terms[f"{name}/own"] = (np.where(common, its_se, 0), np.where(common, its_n, 0))
+        common = defined & defined[reference] if reference is not None else np.zeros_like(defined)
+        its_value, its_weight = (value, weight) if reference is None else (value[reference], weight[reference])
+        terms[f"own/{name}"] = (np.where(common, value, 0), np.where(common, weight, 0))
+        terms[f"{name}/own"] = (np.where(common, its_value, 0), np.where(common, its_weight, 0))
     return terms
 
 
@@ -155,31 +173,31 @@ def _means(sums: np.ndarray, names: list[str], n_rows: int) -> dict[str, np.ndar
     return {name: ratio(columns[2 * i], columns[2 * i + 1]) for i, name in enumerate(names)}
 
 
-def _statistics(sums: np.ndarray, names: list[str], n_rows: int) -> dict[str, np.ndarray]:
-    """Return what gets an interval, (samples, rows): RMSE, MAE, ranking metrics and the two differences of RMSE."""
+def _statistics(sums: np.ndarray, names: list[str], n_rows: int, rated: bool) -> dict[str, np.ndarray]:
+    """Return what gets an interval, (samples, rows): RMSE, MAE, ranking metrics and the two differences of RMSE (of
+    AUC where the task is not ``rated``)."""
     mean = _means(sums, names, n_rows)
     out = {"rmse": np.sqrt(mean["mse"]), "mae": mean["mae"], "auc": mean["auc"]}
-    out |= {name: mean[name] for name in names if name.startswith("ndcg")}
-    for name in ("bias", "best"):
-        out[f"diff_{name}"] = np.sqrt(mean[f"own/{name}"]) - np.sqrt(mean[f"{name}/own"])
+    out |= {name: mean[name] for name in names if name.startswith(("ndcg", "top"))}
+    for name in (name.removeprefix("own/") for name in names if name.startswith("own/")):
+        own, reference = mean[f"own/{name}"], mean[f"{name}/own"]
+        out[f"diff_{name}"] = np.sqrt(own) - np.sqrt(reference) if rated else own - reference
     return out
 
 
-def best_row(rmse: np.ndarray, keys: np.ndarray) -> int | None:
-    """Return the row of the lowest RMSE among those with the most (seed, episode, user) keys, or None without RMSE.
+def _primary_cost(aligned: AlignedScores) -> np.ndarray:
+    """Return each row's RMSE, or minus its AUC where the task is of clicks: the lower the better, NaN where absent."""
+    if not aligned.rated:
+        auc = aligned.get("auc")
+        return -ratio(np.nansum(auc, axis=1), np.isfinite(auc).sum(axis=1))
+    n, se = aligned.get("n"), aligned.get("se")
+    return np.sqrt(ratio(np.nansum(se, axis=1), np.where(np.isfinite(se), n, 0).sum(axis=1)))
 
-    A row with fewer keys has other users, so its RMSE can't make it the best.
+
+def best_row(cost: np.ndarray, keys: np.ndarray) -> int | None:
+    """Return the row of the lowest ``cost`` among those with the most (seed, episode, user) keys, or None without one.
+
+    A row with fewer keys has other users, so its figure can't make it the best.
     """
-    candidates = np.flatnonzero(np.isfinite(rmse) & (keys == keys.max(initial=0)))
-    return int(candidates[np.argmin(rmse[candidates])]) if len(candidates) else None
-
-
-def _skill(point: dict[str, np.ndarray], bias: int | None, popularity: int | None) -> np.ndarray:
-    if np.isfinite(point["mse"]).any():
-        if bias is None:
-            return np.full(len(point["mse"]), np.nan)
-        reference = point["bias/own"]
-        return np.where(reference > 0, 1 - ratio(point["own/bias"], reference), np.nan)
-    if popularity is None:
-        return np.full(len(point["auc"]), np.nan)
-    return 1 - ratio(1 - point["auc"], np.broadcast_to(1 - point["auc"][popularity], point["auc"].shape))
+    candidates = np.flatnonzero(np.isfinite(cost) & (keys == keys.max(initial=0)))
+    return int(candidates[np.argmin(cost[candidates])]) if len(candidates) else None

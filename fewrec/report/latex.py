@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
+from fewrec.report.measure import AUC, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, one_line, short
 from fewrec.report.results import Results
@@ -96,11 +97,21 @@ def _table(task: tuple, rows: pd.DataFrame, kind: str, labels: set[str]) -> list
 
 def _columns(scored: pd.DataFrame) -> list[tuple[str, Any]]:
     """Return the head of each column that has a figure in it, and the function that gives a row's cell."""
-    columns = [
+    difference = "AUC $-$ item-popularity [95\\,\\%]"
+    first: list[tuple[str, str, Any]] = [
         ("rmse", "RMSE [95\\,\\%]", lambda row: _best(row, _interval(row, "rmse", 4, 3))),
         ("diff_bias", "$-$ bias [95\\,\\%]", lambda row: _interval(row, "diff_bias", 4, 4, sign=True)),
         ("ndcg5", "nDCG@5", lambda row: fixed(row["ndcg5"], 4)),
         ("auc", "AUC", lambda row: fixed(row["auc"], 4)),
+    ]
+    if measure_of(scored) is AUC:
+        first = [
+            ("auc", "AUC [95\\,\\%]", lambda row: _best(row, _interval(row, "auc", 4, 3))),
+            ("diff_popularity", difference, lambda row: _interval(row, "diff_popularity", 4, 4, sign=True)),
+            ("ndcg5", "nDCG@5", lambda row: fixed(row["ndcg5"], 4)),
+        ]
+    columns = [
+        *first,
         ("skill", "skill", lambda row: _number(fixed(row["skill"], 3, sign=True))),
         ("rank", "rank", lambda row: f"{fixed(row['rank'], 2)} {row['rank_group']}".strip()),
         ("meta_fit_s", "meta-fit s", lambda row: short(row["meta_fit_s"])),
@@ -148,9 +159,11 @@ def _counts(scored: pd.DataFrame) -> str:
 def _note(scored: pd.DataFrame, others: pd.DataFrame, kind: str) -> str:
     name = "BCa" if kind == "bca" else kind
     parts = []
-    if scored["rmse"].notna().any():
+    measure = measure_of(scored)
+    if scored[measure.column].notna().any():
+        best = f"{'lowest' if measure.lower_is_better else 'highest'} {measure.name}"
         parts.append(
-            "Bold: the lowest RMSE. $\\approx$: not told apart from it (paired bootstrap test over users, "
+            f"Bold: the {best}. $\\approx$: not told apart from it (paired bootstrap test over users, "
             "Holm-corrected $p \\geq .05$)."
         )
     if scored["learner"].isin(TRIVIAL).any():
@@ -159,6 +172,8 @@ def _note(scored: pd.DataFrame, others: pd.DataFrame, kind: str) -> str:
         parts.append(f"Intervals: 95\\,\\% {name} bootstrap over users.")
     if scored["diff_bias"].notna().any():
         parts.append("$-$ bias: paired difference in RMSE to \\textit{bias}, below zero is better.")
+    if measure is AUC and scored["diff_popularity"].notna().any():
+        parts.append("AUC $-$ item-popularity: paired difference in AUC to it, above zero is better.")
     if scored["rank"].notna().any():
         parts.append("Rank: mean over users; rows that share a letter are not told apart by the Nemenyi test at .05. ")
     for said, labels in grouped_signs(scored):

@@ -11,6 +11,7 @@ import pandas as pd
 from fewrec.errors import DataError
 from fewrec.report.figures import AlignedScores, Interval, row_figures
 from fewrec.report.naming import SIGN_BREAK, TASK, state_rank
+from fewrec.report.optional import UPDATES, top_names
 from fewrec.report.ranks import rank_rows
 from fewrec.report.results import Results, shot_rank
 from fewrec.report.warning_signs import prediction_warnings, tuning_warnings
@@ -24,6 +25,7 @@ COLUMNS = [
     "diff_best", "diff_best_low", "diff_best_high", "p_best", "tie", "p_bias", "rank", "rank_group", "tuning",
     "undefined_users", "prepare_s", "device_peak_mb", "warning",
 ]  # fmt: skip
+CLICK_COLUMNS = ["diff_popularity", "diff_popularity_low", "diff_popularity_high", "p_popularity"]
 _INTEGERS = ("n_users", "n_query", "seeds", "episodes", "users", "trainable_params", "undefined_users", "tie")
 _TEXTS = (
     "dataset",
@@ -45,7 +47,8 @@ TRIVIAL = frozenset(
 
 
 def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataFrame:
-    """Return the leaderboard of ``results``: columns ``COLUMNS`` (and nDCG at other k than 5 behind them).
+    """Return the leaderboard of ``results``: columns ``COLUMNS`` (and nDCG at other k than 5 behind them, then
+    those of ``fewrec.report.optional``, and ``CLICK_COLUMNS`` where a task is of clicks).
 
     Sorted by task, then by RMSE (AUC for clicks), rows without figures last. Errors are in rating units, times in
     seconds or milliseconds an episode as named, memory in MB. A row is pooled over its seeds: RMSE is that of all query
@@ -60,16 +63,23 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     that cover all of the task; rows that share a letter of ``rank_group`` are not told apart by the Nemenyi test at .05
     (see ``fewrec.report.ranks``). ``tuning``: ``default``, ``set``, ``tuned, 20 trials``, or empty where not recorded.
 
+    Of clicks, columns of RMSE, MAE and ``bias`` are empty. The best row is that of the highest AUC, ``diff_best`` is
+    AUC minus that of the best row (below zero is worse), ``diff_popularity`` and ``p_popularity`` compare AUC with that
+    of ``item-popularity``, and ranks are by the user's mean AUC.
+
     Raises ``DataError`` where two cells claim the same row and seed; ``ValueError`` for another ``interval``.
     """
     if interval not in get_args(Interval):
         raise ValueError(f"interval '{interval}' is none of {', '.join(get_args(Interval))}")
     cells = results.cells
     ndcg_names = tuple(sorted({f"ndcg{int(k)}" for k in cells["ndcg_at"].dropna()} | {"ndcg5"}))
-    extra = [f"{name}{end}" for name in ndcg_names if name != "ndcg5" for end in ("", "_low", "_high")]
+    ranking_names = (*ndcg_names, *top_names(results.scores.columns))
+    extra = [f"{name}{end}" for name in ranking_names if name != "ndcg5" for end in ("", "_low", "_high")]
     rows: list[dict[str, Any]] = []
     for task, of_task in tasks(cells):
-        rows += _task_rows(task, of_task, results, ndcg_names, interval)
+        rows += _task_rows(task, of_task, results, ranking_names, interval)
+    extra += UPDATES if any(UPDATES[0] in row for row in rows) else []
+    extra += CLICK_COLUMNS if any(CLICK_COLUMNS[0] in row for row in rows) else []
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     for name in frame.columns:
         if name in _INTEGERS:
@@ -88,7 +98,7 @@ def tasks(frame: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:
 
 
 def is_best(row: dict[str, Any]) -> bool:
-    """Say whether a row (of ``to_dict("records")``) has the lowest RMSE of the rows that cover all of its task."""
+    """Say whether a row (of ``to_dict("records")``) has the best primary metric of those that cover all of its task."""
     return row["diff_best"] == 0 and pd.isna(row["p_best"])
 
 
@@ -98,7 +108,7 @@ def is_tie(row: dict[str, Any]) -> bool:
 
 
 def _task_rows(
-    task: tuple, cells: pd.DataFrame, results: Results, ndcg_names: tuple[str, ...], interval: Interval
+    task: tuple, cells: pd.DataFrame, results: Results, ranking_names: tuple[str, ...], interval: Interval
 ) -> list[dict[str, Any]]:
     rows, complete = [], []
     for (learner, label), of_row in sorted(cells.groupby(["learner", "label"], sort=False), key=lambda pair: pair[0]):
@@ -112,7 +122,7 @@ def _task_rows(
             row |= _costs(of_row)
             complete.append((row, of_row))
     if complete:
-        _add_figures([row for row, _ in complete], [of_row for _, of_row in complete], results, ndcg_names, interval)
+        _add_figures([row for row, _ in complete], [of_row for _, of_row in complete], results, ranking_names, interval)
     rows.sort(key=_rank)
     return rows
 
@@ -152,8 +162,11 @@ def _status(of_row: pd.DataFrame) -> tuple[str, str]:
 
 def _costs(of_row: pd.DataFrame) -> dict[str, Any]:
     adapt, predict = _measured(of_row["adapt_ms"]), _measured(of_row["predict_ms"])
+    update = _measured(of_row["update_ms"])
     speed = of_row["episodes_per_s"].to_numpy()
+    updates = {name: np.quantile(update, q) for name, q in zip(UPDATES, (0.5, 0.95), strict=True) if len(update)}
     return {
+        **updates,
         "prepare_s": of_row["prepare_s"].mean(),
         "meta_fit_s": of_row["meta_fit_s"].mean(),
         "adapt_ms_p50": np.quantile(adapt, 0.5) if len(adapt) else np.nan,
@@ -174,14 +187,15 @@ def _add_figures(
     rows: list[dict[str, Any]],
     of_rows: list[pd.DataFrame],
     results: Results,
-    ndcg_names: tuple[str, ...],
+    ranking_names: tuple[str, ...],
     interval: Interval,
 ) -> None:
     aligned = AlignedScores.of_cells(results.scores, of_rows)
     bias, popularity = _reference(rows, "bias"), _reference(rows, "item-popularity")
-    figures = row_figures(aligned, bias, popularity, ndcg_names, interval=interval)
+    figures = row_figures(aligned, bias, popularity, ranking_names, interval=interval)
     labels = [row["label"] for row in rows]
-    warnings = prediction_warnings(aligned, labels, _scale(of_rows[0], results))
+    scale = _scale(of_rows[0], results) if aligned.rated else None  # predictions of clicks are scores, on no scale
+    warnings = prediction_warnings(aligned, labels, scale)
     primary = figures["rmse"].where(np.isfinite(figures["rmse"]), -figures["auc"])
     chosen = tuning_warnings(of_rows, primary.tolist())
     all_seeds = sorted({seed for of_row in of_rows for seed in of_row["seed"]})
@@ -192,6 +206,8 @@ def _add_figures(
         notes = warnings[i]
         if i != bias and row["diff_bias_low"] > 0:
             notes.append("worse than bias")
+        if i != popularity and row.get("diff_popularity_high", np.nan) < 0:
+            notes.append("worse than item-popularity")
         seeds = sorted(of_row["seed"])
         if seeds != all_seeds:
             notes.append(f"only seed{'s' * (len(seeds) > 1)} {_listed(seeds)}, other rows have {_listed(all_seeds)}")

@@ -9,18 +9,21 @@ import pandas as pd
 
 from fewrec.metrics.statistics import REPLICATES
 from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
+from fewrec.report.measure import AUC, RMSE, Measure, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, interval, markdown_text, p_text, short
+from fewrec.report.optional import Optional, optional_columns
+from fewrec.report.published import published_rows
 from fewrec.report.ranks import task_ranks
 from fewrec.report.results import Results
 from fewrec.report.warning_signs import FEW_USERS
 
+_COSTS = ("meta-fit s", "adapt ms", "predict ms", "episodes/s", "peak MB", "parameters")
 _HEAD = ("learner", "RMSE [95 %]", "− bias [95 %]", "MAE [95 %]", "nDCG@5 [95 %]", "AUC [95 %]", "skill", "rank",
-         "meta-fit s", "adapt ms", "predict ms", "episodes/s", "peak MB", "parameters")  # fmt: skip
+         *_COSTS)  # fmt: skip
+_CLICKS_HEAD = ("learner", "AUC [95 %]", "AUC − item-popularity [95 %]", "nDCG@5 [95 %]", "skill", "rank", *_COSTS)
 
-_NOTES = """\
-## Columns
-
+_OF_RATINGS = """\
 - **bold**: the lowest RMSE among the rows that cover all episodes. **≈**: a tie with it, p at least .05 in the paired
   test (bootstrap over users, two-sided, corrected by Holm for all rows of the table). *(trivial)*: a baseline that a
   learner has to beat.
@@ -34,6 +37,24 @@ _NOTES = """\
 - **rank**: the mean over test users of the row's rank by the user's mean squared error (1 - AUC for clicks), 1 is best.
   Rows that share a letter are not told apart by the Nemenyi test at .05 (Demšar 2006). It counts users alike and not by
   how much they gain, so its order can differ from that of RMSE.
+"""
+_OF_CLICKS = """\
+- **bold**: the highest AUC among the rows that cover all episodes. **≈**: a tie with it, p at least .05 in the paired
+  test (bootstrap over users, two-sided, corrected by Holm for all rows of the table). *(trivial)*: a baseline that a
+  learner has to beat.
+- **AUC**: mean over users of the share of a user's (clicked, not clicked) query pairs that are ordered correctly, ties
+  count half. A user whose query rows have one label alone is left out (counts under each table). Intervals are 95 %
+  {interval} intervals of {replicates:,} or more bootstrap samples of test users, the same samples for every row of a
+  table. They are not corrected for the number of rows. With fewer than {few} test users they hold the truth less often.
+- **AUC − item-popularity**: AUC minus that of `item-popularity` on the (seed, episode, user) rows where both are
+  defined; above zero is better. In leaderboard.csv, `diff_best` is likewise AUC minus that of the best row: below zero
+  is worse. Predictions are scores, so there is no RMSE, MAE or `diff_bias`.
+- **nDCG@5**: mean over users, each over the user's own query, gain 1 for a click, ties by expectation.
+- **skill**: 1 − (1 − AUC) / (1 − AUC of `item-popularity`).
+- **rank**: the mean over test users of the row's rank by the user's mean AUC, 1 is best (the highest AUC). Rows that
+  share a letter are not told apart by the Nemenyi test at .05 (Demšar 2006).
+"""
+_OF_ALL = """\
 - **tuning**, where a row has one: `set`: options of the row's own; `tuned, n trials`: chosen on meta-validation by a
   search with that budget; empty: the defaults, or not recorded.
 - **meta-fit s**: seconds, once, mean over seeds. **adapt ms**, **predict ms**: median per episode at batch 1.
@@ -52,7 +73,7 @@ def markdown(results: Results, frame: pd.DataFrame) -> str:
         lines += [f"**Not finished:** {len(results.unfinished)} cells have no result yet, so the tables lack them.", ""]
     if not len(frame):
         lines += ["There is no finished cell yet.", ""]
-    lines += sections(results, frame) + _data(results) + _environment(results) + [notes(frame)]
+    lines += sections(results, frame) + _published(results) + _data(results) + _environment(results) + [notes(frame)]
     return "\n".join(lines) + "\n"
 
 
@@ -64,7 +85,15 @@ def sections(results: Results, frame: pd.DataFrame) -> list[str]:
 def notes(frame: pd.DataFrame) -> str:
     """Return what the columns and marks of the tables of ``frame`` mean."""
     kind = {"bca": "BCa"}.get(frame.attrs.get("interval", "percentile"), "percentile")
-    return _NOTES.format(interval=kind, replicates=REPLICATES, few=FEW_USERS)
+    measures = [measure_of(rows) for _, rows in tasks(frame)]
+    if AUC not in measures:
+        said = f"{_OF_RATINGS}{_OF_ALL}"
+    elif RMSE not in measures:
+        said = f"{_OF_CLICKS}{_OF_ALL}"
+    else:
+        said = f"{_OF_RATINGS}{_OF_ALL}\n\nIn tables of clicks:\n\n{_OF_CLICKS.rstrip()}"
+    more = "".join(f"- **{column.head}**: {column.meaning}.\n" for column in optional_columns(frame))
+    return f"## Columns\n\n{more}{said.format(interval=kind, replicates=REPLICATES, few=FEW_USERS)}"
 
 
 def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
@@ -73,8 +102,12 @@ def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
     scored, others = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
     if len(scored):
         tuned = scored["tuning"].isin(["", "default"]).all()
-        head = _HEAD if tuned else (*_HEAD, "tuning")
-        lines += _table(head, (_cells(row)[: len(head)] for row in scored.to_dict("records")), text_columns=1)
+        measure = measure_of(scored)
+        head = _CLICKS_HEAD if measure is AUC else _HEAD
+        head = head if tuned else (*head, "tuning")
+        more = optional_columns(scored)
+        table = ([*_cells(row, measure)[: len(head)], *_more(row, more)] for row in scored.to_dict("records"))
+        lines += _table([*head, *(column.head for column in more)], table, text_columns=1)
         lines += [_coverage(scored), *_ranks(results, task), ""]
     if len(others):
         table = ((_name(row), row["status"], markdown_text(row["reason"])) for row in others.to_dict("records"))
@@ -86,19 +119,30 @@ def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
     return lines + _splits(results.of_task(task))
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any], measure: Measure) -> list[str]:
     best = is_best(row)
-    rmse = interval(row["rmse"], row["rmse_low"], row["rmse_high"])
+
+    def with_ends(name: str, sign: bool = False) -> str:
+        return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], sign=sign)
+
+    primary = with_ends(measure.column)
     return [
         f"**{_name(row)}**" if best else _name(row),
-        f"**{rmse}**" if best else f"{rmse} ≈" if is_tie(row) else rmse,
-        interval(row["diff_bias"], row["diff_bias_low"], row["diff_bias_high"], sign=True),
-        *(interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("mae", "ndcg5", "auc")),
+        f"**{primary}**" if best else f"{primary} ≈" if is_tie(row) else primary,
+        with_ends(f"diff_{measure.ending}", sign=True),
+        *map(with_ends, ("ndcg5",) if measure is AUC else ("mae", "ndcg5", "auc")),
         fixed(row["skill"], 3, sign=True),
         f"{fixed(row['rank'], 2)} {row['rank_group']}".strip(),
         *(short(row[name]) for name in ("meta_fit_s", "adapt_ms_p50", "predict_ms", "episodes_per_s", "peak_mb")),
         "" if pd.isna(row["trainable_params"]) else f"{int(row['trainable_params']):,}",
         "" if row["tuning"] == "default" else markdown_text(row["tuning"]),
+    ]
+
+
+def _more(row: dict[str, Any], columns: list[Optional]) -> list[str]:
+    return [
+        interval(row[one.name], row[f"{one.name}_low"], row[f"{one.name}_high"]) if one.metric else short(row[one.name])
+        for one in columns
     ]
 
 
@@ -142,11 +186,22 @@ def _splits(cells: pd.DataFrame) -> list[str]:
     return [f"Splits: {'; '.join(parts)}.", ""] if parts else []
 
 
+def _published(results: Results) -> list[str]:
+    """Return a table of the rows that the suite quotes from elsewhere: figures of others, as they stand there."""
+    names, rows = published_rows(results)
+    if not rows:
+        return []
+    table = ([markdown_text(label), *figures, markdown_text(source)] for label, figures, source in rows)
+    return ["## Published figures", "", *_table(("row", *map(markdown_text, names), "source"), table, text_columns=1)]
+
+
 def _data(results: Results) -> list[str]:
     lines = ["## Data", ""]
     for name, data in sorted((results.manifest.get("datasets") or {}).items()):
         lines.append(f"- {markdown_text(name)}: rating table sha256 `{_code(data.get('sha256'))}`"
                      f", item text sha256 `{_code(data.get('text_sha256'))}`.")  # fmt: skip
+        if data.get("kind") == "clicks":
+            lines.append(f"  Clicks: {markdown_text('; '.join(data.get('notes') or ['0/1']))}.")
         for key in ("licence", "citation"):
             if data.get(key):
                 lines.append(f"  {key.capitalize()}: {markdown_text(data[key])}")

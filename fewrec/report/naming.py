@@ -21,6 +21,8 @@ _DEFAULTS: dict[str, Any] = {
     "support_items": "seen",
     "user_shares": [0.7, 0.1, 0.2],
     "item_shares": [0.7, 0.1, 0.2],
+    "user_activity": "all",
+    "query_strata": 1,
 }
 _ROW = ("dataset", "n_users", "k_shot", "n_query", "learner")  # with protocol and label: what makes a row of a table
 _NOT_IN_LABEL = {*_ROW, "protocol", "meta_dataset", "label", "seed"}

@@ -12,11 +12,11 @@ import pandas as pd
 
 from fewrec.report.files import write_whole
 from fewrec.report.leaderboard import TASK, tasks
+from fewrec.report.measure import measure_of
 from fewrec.report.numbers import one_line
 from fewrec.report.page_table import headlines, shown_columns, table_groups, task_findings
 from fewrec.report.plots import Rendered, all_plots, render, require_matplotlib
 from fewrec.report.plots.figure import task_scope
-from fewrec.report.plots.measure import measure_of
 from fewrec.report.results import Results, shot_rank
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from fewrec.report.leaderboard import TASK, TRIVIAL, is_tie, tasks
+from fewrec.report.measure import Measure, measure_of, scored, task_name
 from fewrec.report.numbers import fixed, one_line, short
+from fewrec.report.optional import optional_columns
 from fewrec.report.plots.figure import task_scope
-from fewrec.report.plots.measure import Measure, measure_of, scored, task_name
 from fewrec.report.plots.style import joined
 from fewrec.report.results import Results
 
@@ -39,6 +40,8 @@ def _columns() -> list[Column]:
     return [
         Column("rmse", "RMSE", "root mean squared error over all query ratings, clipped to the scale", True, four, 3),
         Column("diff_bias", "− bias", "RMSE minus that of bias, paired; below zero is better", True, signed, 4),
+        Column("diff_popularity", "AUC − popularity",
+               "clicks: AUC minus that of item-popularity, paired; above zero is better", False, signed, 4),
         Column("rank", "rank", "mean rank over test users; rows that share a letter are not told apart", True,
                lambda v: fixed(v, 2)),
         Column("mae", "MAE", "mean absolute error over all query ratings", True, four, 3),
@@ -56,8 +59,14 @@ def _columns() -> list[Column]:
 
 
 def shown_columns(frame: pd.DataFrame) -> list[Column]:
-    """Return the numeric columns that have a value anywhere in ``frame``."""
-    return [column for column in _columns() if column.name in frame and frame[column.name].notna().any()]
+    """Return the numeric columns that have a value anywhere in ``frame``; where all tasks share their primary metric,
+    it comes first."""
+    shown = [column for column in _columns() if column.name in frame and frame[column.name].notna().any()]
+    for one in optional_columns(frame):
+        written = (lambda value: fixed(value, 4)) if one.metric else short
+        shown.append(Column(one.name, one.head, one.meaning, not one.metric, written, 3 if one.metric else None))
+    used = {measure_of(rows).column for _, rows in tasks(frame)}
+    return sorted(shown, key=lambda column: used != {column.name})
 
 
 def table_groups(results: Results, frame: pd.DataFrame, columns: list[Column]) -> list[dict[str, Any]]:
@@ -84,7 +93,7 @@ def _row(row: dict[str, Any], best: str | None, measure: Measure, columns: list[
         small = ""
         if text and column.interval_decimals is not None:
             ends = [fixed(row[f"{column.name}_{end}"], column.interval_decimals, text[0] in "+-" or
-                          column.name == "diff_bias") for end in ("low", "high")]  # fmt: skip
+                          column.name.startswith("diff_")) for end in ("low", "high")]  # fmt: skip
             small = f"{ends[0]} to {ends[1]}" if all(ends) else ""
         elif text and column.name == "rank":
             small = one_line(row.get("rank_group") or "")
@@ -131,10 +140,10 @@ def _coverage(rows: pd.DataFrame, cells: pd.DataFrame) -> str:
 
 
 def beats_baseline(row: pd.Series | dict[str, Any], measure: Measure) -> bool:
-    """Return whether a row does better than its baseline: for RMSE by the corrected paired test, for AUC by skill."""
-    if measure.column != "rmse":
-        return bool(row["skill"] > 0)
-    return bool(row["diff_bias"] < 0 and row["p_bias"] < LEVEL)
+    """Return whether a row does better than its baseline in the primary metric, by the corrected paired test."""
+    difference = row[f"diff_{measure.ending}"]
+    better = difference < 0 if measure.lower_is_better else difference > 0
+    return bool(better and row[f"p_{measure.ending}"] < LEVEL)
 
 
 def task_findings(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Average ranks of a task's rows over its users, and which rows they don't tell apart; figures.py has errors instead.
 
 Each test user is a "data set" in the sense of Demšar (JMLR 7, 2006): rows are ranked by the user's own mean squared
-error, and mean ranks are compared by Friedman's test and the Nemenyi test (his section 3.2.2).
+error (of clicks: by 1 - AUC), and mean ranks are compared by Friedman's test and the Nemenyi test (his section 3.2.2).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def groups_within(sorted_ranks: np.ndarray, difference: float) -> tuple[tuple[in
 def _user_errors(aligned: AlignedScores) -> np.ndarray:
     """Return each user's mean squared error, or 1 - AUC where no row has squared errors, (users, rows)."""
     error, n = aligned.get("se"), aligned.get("n")
-    if not np.isfinite(error).any():
+    if not aligned.rated:
         error, n = 1 - aligned.get("auc"), np.ones(aligned.present.shape)
     n = np.where(np.isfinite(error), n, 0)
     return ratio(aligned.user_sums(error), aligned.user_sums(n))

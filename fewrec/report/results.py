@@ -26,7 +26,9 @@ SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_m
 _META = (
     "code_hash", "dataset_sha256", "text_sha256", "split_hash", "eligible_users", "excluded_users", "trainable_params",
 )  # fmt: skip
-_TIMES = ("prepare_s", "meta_fit_s", "adapt_ms", "predict_ms", "episodes_per_s", "peak_mb", "device_peak_mb")
+_TIMES = (
+    "prepare_s", "meta_fit_s", "adapt_ms", "predict_ms", "update_ms", "episodes_per_s", "peak_mb", "device_peak_mb",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +40,16 @@ class Results:
     ``cells``: one row a cell, sorted by place in the table. ``cell`` is its hash; then come the fields of its
     specification (dataset, protocol, state, n_users, k_shot, n_query, episodes, seed, learner, label, config ...),
     ``status`` and ``reason``, hashes of data, split and code, ``trainable_params``, and what it cost: seconds
-    (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``), ``episodes_per_s``
-    and MB. ``tuning`` is the dict that says where its options come from, None where that was not recorded;
-    ``other_configurations`` counts the other configurations that were run in its place of the table before.
+    (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``, in the online
+    protocol ``update_ms``), ``episodes_per_s`` and MB. ``tuning`` is the dict that says where its options come from,
+    None where that was not recorded; ``other_configurations`` counts the other configurations that were run in its
+    place of the table before. ``kind`` is that of its data set, ``ratings`` (also where the manifest doesn't say) or
+    ``clicks``.
 
     ``scores``: one row a (cell, episode, user) of the cells with status ok, in the order of ``cells``: number of query
     ratings ``n``, sums of squared and absolute errors ``se`` and ``ae`` in rating units, ``ndcg5`` (or at another k)
-    and ``auc``, NaN where undefined, and mean, least and greatest prediction. Join it with ``cells`` on ``cell``.
+    and ``auc``, NaN where undefined, and mean, least and greatest prediction. Join it with ``cells`` on ``cell``. Cells
+    of clicks have no ``se`` and ``ae`` (NaN beside cells of ratings).
 
     ``metadata``: each cell's JSON as stored, with ``timing`` and ``other_configurations``, in the order of ``cells``.
     ``unfinished``: folders of cells that hold no result yet.
@@ -102,8 +107,23 @@ def load_results(path: str | Path) -> Results:
         scores = _read_scores(path / "scores.parquet")
     else:
         raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
-    metadata.sort(key=_order)
+    return assemble_results(path, manifest, metadata, scores, unfinished)
+
+
+def assemble_results(
+    path: Path,
+    manifest: dict[str, Any],
+    metadata: list[dict[str, Any]],
+    scores: pd.DataFrame,
+    unfinished: tuple[str, ...] = (),
+) -> Results:
+    """Return the results of cells that are in memory: ``metadata`` as cell.json has it, ``scores`` with ``cell``.
+
+    ``path`` is what errors call them. Raises ``DataError`` where scores belong to no cell.
+    """
+    metadata = sorted(metadata, key=_order)
     cells = _frame(metadata)
+    cells["kind"] = _kinds(cells["dataset"], manifest)
     rank = pd.Series(range(len(cells)), index=cells["cell"], dtype="int64")
     unknown = sorted(set(scores["cell"].unique()) - set(rank.index))
     if unknown:
@@ -114,7 +134,16 @@ def load_results(path: str | Path) -> Results:
         .drop(columns="_rank")
     )
     _mark_incomplete(cells, scores)
+    errors = [name for name in ("se", "ae") if name in scores]
+    scores.loc[scores["cell"].isin(cells["cell"][cells["kind"] == "clicks"]), errors] = float("nan")
     return Results(path, manifest, cells, scores, tuple(metadata), unfinished)
+
+
+def _kinds(datasets: pd.Series, manifest: dict[str, Any]) -> list[str]:
+    """Return the kind of each cell's data set; manifests from before kinds were recorded are of ratings."""
+    said = manifest.get("datasets")
+    said = said if isinstance(said, dict) else {}
+    return [(said.get(name) or {}).get("kind") or "ratings" for name in datasets]
 
 
 def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
+from fewrec.report.measure import AUC, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, one_line, short
+from fewrec.report.optional import Optional, optional_columns
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -30,14 +32,9 @@ def _ends(name: str, decimals: int, sign: bool = False) -> Cell:
     return cell
 
 
-_COLUMNS: tuple[tuple[str, str, Cell], ...] = (
-    ("rmse", "RMSE", lambda row: fixed(row["rmse"], 4) + (" ≈" if is_tie(row) else "  ")),
-    ("rmse_low", "[95 %]", _ends("rmse", 3)),
-    ("diff_bias", "− bias", lambda row: fixed(row["diff_bias"], 4, sign=True)),
-    ("diff_bias_low", "[95 %]", _ends("diff_bias", 4, sign=True)),
-    ("mae", "MAE", lambda row: fixed(row["mae"], 4)),
-    ("ndcg5", "nDCG@5", lambda row: fixed(row["ndcg5"], 4)),
-    ("auc", "AUC", lambda row: fixed(row["auc"], 4)),
+Columns = tuple[tuple[str, str, Cell], ...]  # the leaderboard's column, its head, how a row's cell is written
+
+_SHARED: Columns = (
     ("skill", "skill", lambda row: fixed(row["skill"], 3, sign=True)),
     ("rank", "rank", lambda row: fixed(row["rank"], 2)),
     ("rank_group", "", lambda row: row["rank_group"]),
@@ -47,12 +44,32 @@ _COLUMNS: tuple[tuple[str, str, Cell], ...] = (
     ("episodes_per_s", "episodes/s", lambda row: short(row["episodes_per_s"])),
     ("tuning", "tuning", lambda row: one_line(row["tuning"])),
 )
+_OF_RATINGS: Columns = (
+    ("rmse", "RMSE", lambda row: fixed(row["rmse"], 4) + (" ≈" if is_tie(row) else "  ")),
+    ("rmse_low", "[95 %]", _ends("rmse", 3)),
+    ("diff_bias", "− bias", lambda row: fixed(row["diff_bias"], 4, sign=True)),
+    ("diff_bias_low", "[95 %]", _ends("diff_bias", 4, sign=True)),
+    ("mae", "MAE", lambda row: fixed(row["mae"], 4)),
+    ("ndcg5", "nDCG@5", lambda row: fixed(row["ndcg5"], 4)),
+    ("auc", "AUC", lambda row: fixed(row["auc"], 4)),
+    *_SHARED,
+)
+_OF_CLICKS: Columns = (
+    ("auc", "AUC", lambda row: fixed(row["auc"], 4) + (" ≈" if is_tie(row) else "  ")),
+    ("auc_low", "[95 %]", _ends("auc", 3)),
+    ("diff_popularity", "AUC − popularity", lambda row: fixed(row["diff_popularity"], 4, sign=True)),
+    ("diff_popularity_low", "[95 %]", _ends("diff_popularity", 4, sign=True)),
+    ("ndcg5", "nDCG@5", lambda row: fixed(row["ndcg5"], 4)),
+    *_SHARED,
+)
 _DROPPED_FIRST = (
-    "episodes_per_s", "predict_ms", "mae", "rmse_low", "skill", "meta_fit_s", "rank_group", "rank", "tuning",
-    "adapt_ms_p50", "auc", "ndcg5", "diff_bias_low", "diff_bias",
+    "update_ms_p95", "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low", "skill", "meta_fit_s", "rank_group",
+    "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5", "diff_bias_low", "diff_popularity_low", "diff_bias",
+    "diff_popularity",
 )  # fmt: skip
 _DROPPED_NAMES = {
     "rmse_low": "intervals of RMSE", "diff_bias_low": "intervals of − bias", "rank_group": "groups of ranks",
+    "auc_low": "intervals of AUC", "diff_popularity_low": "intervals of AUC − popularity",
 }  # fmt: skip
 _LABEL_WIDTH = 18  # at most so much of a label is kept in one line where the room is short
 
@@ -96,9 +113,10 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
 
     rows = scored.to_dict("records")
     plain = scored["tuning"].isin(["", "default"]).all()
+    measure = measure_of(scored)
     columns = {
         name: (head, [cell(row) for row in rows])
-        for name, head, cell in _COLUMNS
+        for name, head, cell in (*(_OF_CLICKS if measure is AUC else _OF_RATINGS), *_optional(scored))
         if scored[name].notna().any() and not (name == "tuning" and plain) and scored[name].ne("").any()
     }
     longest = max(len(one_line(row["label"])) for row in rows)
@@ -108,11 +126,19 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
     for name in _DROPPED_FIRST:
         if Measurement.get(console, options.update(max_width=10_000), table).maximum - shortened <= width:
             break
-        if name in columns:
+        if name in columns and name != measure.column:
             head = columns.pop(name)[0]
             dropped.add(_DROPPED_NAMES.get(name, head))
             table = _table(rows, columns)
     return table, dropped
+
+
+def _optional(scored: pd.DataFrame) -> Columns:
+    return tuple((column.name, column.head, _written(column)) for column in optional_columns(scored))
+
+
+def _written(column: Optional) -> Cell:
+    return lambda row: fixed(row[column.name], 4) if column.metric else short(row[column.name])
 
 
 def _table(rows: list[dict[str, Any]], columns: dict[str, tuple[str, list[str]]]) -> Table:

@@ -15,7 +15,6 @@ from fewrec.data.load import open_dataset
 from fewrec.data.table import Dataset
 from fewrec.data.weights import check_name, find_weights
 from fewrec.episodes.sampler import EpisodeSampler
-from fewrec.episodes.split import split_dataset
 from fewrec.errors import SuiteError
 from fewrec.learners.registry import add_plugin_file
 from fewrec.paths import cache_folder
@@ -27,6 +26,7 @@ from fewrec.runner.estimate import Estimate, estimate
 from fewrec.runner.execute import CellRunner
 from fewrec.runner.override import override
 from fewrec.runner.progress import Reporter, reporter_for
+from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
 from fewrec.runner.suite import Shots, Suite, load_suite, load_tuned
 from fewrec.seeding import digest
@@ -54,10 +54,13 @@ def plan(
     *,
     learners: Iterable[str] = (),
     datasets: Iterable[str] = (),
+    meta_datasets: Iterable[Dataset | str | Path] = (),
     states: Iterable[str] = (),
     shots: Iterable[Shots] = (),
     seeds: Iterable[int] = (),
     episodes: int | None = None,
+    order: str | None = None,
+    conditions: Mapping[str, Any] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     backbone: str | None = None,
     tuned: Iterable[str | Path] = (),
@@ -71,7 +74,8 @@ def plan(
     """Check everything that can be checked before any training, and return the plan.
 
     ``tuned`` are files of ``fewrec tune``, whose rows are added beside the suite's. ``backbone`` names the language
-    model (``fewrec.data.weights.find_weights``) of all rows whose learner has that option.
+    model (``fewrec.data.weights.find_weights``) of all rows whose learner has that option. ``meta_datasets`` are those
+    to meta-train on in place of the one that is tested, each for a table of its own.
 
     Raises ``SuiteError`` or ``DataError`` with one line that names the option or the file and the fix.
     """
@@ -83,9 +87,13 @@ def plan(
     if data is not None:
         data = data if isinstance(data, Dataset) else open_dataset(data, offline=offline)
         datasets = [data.name]
+    opened = [one if isinstance(one, Dataset) else open_dataset(one, offline=offline) for one in meta_datasets]
+    sources = {one.name: one for one in opened}
     definition = override(
-        definition, name, learners=learners, datasets=datasets, states=states, shots=shots, seeds=seeds,
-        episodes=episodes, settings=settings, backbone=backbone, tuned=load_tuned(tuned),
+        definition, name, learners=learners, datasets=datasets, meta_datasets=sources, states=states, shots=shots,
+        seeds=seeds,
+        episodes=episodes, order=order, conditions=conditions, settings=settings, backbone=backbone,
+        tuned=load_tuned(tuned),
     )  # fmt: skip
     cells = definition.cells()
     chosen = choose_device(device)
@@ -94,6 +102,9 @@ def plan(
     if offline:
         os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of the run
     loaded = {key: data if data is not None else open_dataset(key, offline=offline) for key in definition.datasets}
+    for source in definition.meta_datasets:
+        if source not in loaded:
+            loaded[source] = sources.get(source) or open_dataset(source, offline=offline)
     folder = Path(out) if out is not None else Path("results") / name
     earlier = [folder, *sorted(Path("results/reference").glob("*/"))]
     return Plan(
@@ -108,16 +119,18 @@ def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> d
     made: dict[str, Any] = {}
     checked = set()
     for spec in cells:
-        key = digest([spec.dataset, spec.protocol.canonical(), spec.seed])
+        protocol = spec.protocol
+        key = split_key(spec)
         if key not in made:
-            made = {key: split_dataset(datasets[spec.dataset], spec.protocol, spec.seed)}
-            splits[f"{spec.dataset}/{spec.protocol.state}/{spec.protocol.order}/seed {spec.seed}"] = made[key].sha256
-        kind = (key, spec.n_users, spec.k_shot, spec.n_query)
+            made = {key: split_of(spec, datasets)}
+            source = f" from {spec.meta_dataset}" if spec.meta_dataset else ""
+            users = f"/users with {'-'.join(map(str, protocol.user_ratings))} ratings" if protocol.user_ratings else ""
+            place = f"{spec.dataset}{source}/{protocol.state}/{protocol.order}{users}/seed {spec.seed}"
+            splits[place] = made[key].sha256
+        kind = (key, digest(protocol.canonical()), spec.n_users, spec.k_shot, spec.n_query)
         if kind not in checked:
             checked.add(kind)
-            sampler = EpisodeSampler(
-                made[key].pools["test"], spec.seed, "test", k_max=spec.protocol.k_max, order=spec.protocol.order
-            )
+            sampler = EpisodeSampler.of(made[key], protocol)
             try:
                 sampler.sample(0, 1, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
             except SuiteError as error:
@@ -183,9 +196,10 @@ def run(
 ) -> Results:
     """Run a suite, by name or as the path of a TOML file, and return its results as tidy frames.
 
-    Options are those of ``plan``: ``learners``, ``datasets``, ``states``, ``shots``, ``seeds``, ``episodes``,
-    ``settings``, ``backbone``, ``tuned``, ``data``, ``plugins``, ``device``, ``threads``, ``out``, ``offline``. A run
-    that was interrupted is resumed; complete cells are not run again. ``time_limit`` is in seconds a cell.
+    Options are those of ``plan``: ``learners``, ``datasets``, ``meta_datasets``, ``states``, ``shots``, ``seeds``,
+    ``episodes``, ``order``, ``conditions``, ``settings``, ``backbone``, ``tuned``, ``data``, ``plugins``, ``device``,
+    ``threads``, ``out``, ``offline``. A run that was interrupted is resumed; complete cells are not run again.
+    ``time_limit`` is in seconds a cell.
     ``progress`` shows cells done and an ETA on standard error or in the notebook; ``reporter`` takes their place.
     ``track`` takes names (tensorboard, wandb, mlflow) and objects of one's own (``fewrec.tracking.Tracker``) that
     follow the run; they write into OUT/tracking. ``result.leaderboard`` is the table, ``result.cells`` one row a cell,
@@ -211,9 +225,11 @@ def _manifest(plan: Plan, command: str) -> dict[str, Any]:
         "environment": describe(plan.device, plan.threads),
         "datasets": {
             name: {
-                "sha256": data.table.sha256, "text_sha256": data.catalog.text_sha256, "sources": data.sources,
+                "sha256": data.table.sha256, "text_sha256": data.catalog.text_sha256,
+                "features_sha256": data.features_sha256, "sources": data.sources,
                 "licence": data.licence, "citation": data.citation, "homepage": data.homepage,
                 "notes": list(data.notes), "scale": [data.scale.low, data.scale.high],
+                "kind": data.kind,
             }
             for name, data in plan.datasets.items()
         },

@@ -29,7 +29,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class CellSpec:
-    """The explicit fields of a cell. ``config`` is the learner's whole configuration, defaults included."""
+    """The explicit fields of a cell. ``config`` is the learner's whole configuration, defaults included.
+
+    ``top_at``: k of the figures in which the k highest-rated query items are relevant (``fewrec.metrics.top``).
+    """
 
     dataset: str
     protocol: Protocol
@@ -44,13 +47,15 @@ class CellSpec:
     label: str
     config: dict[str, Any]
     meta_dataset: str | None = None
+    top_at: int | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return the cell as JSON values: what is stored and hashed."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "protocol": self.protocol.canonical(),
-        }
+        """Return the cell as JSON values: what is stored and hashed. ``top_at`` came later: left out where it is None,
+        it changes no hash."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.top_at is None:
+            del fields["top_at"]
+        return {**fields, "protocol": self.protocol.canonical()}
 
     @classmethod
     def from_canonical(cls, values: dict[str, Any]) -> CellSpec:
@@ -59,7 +64,7 @@ class CellSpec:
         Raises ``SuiteError`` naming the field that is missing, unknown or refused: what this version can't write back
         as it was read would be another cell with another hash.
         """
-        named = _field_difference(values, cls.__dataclass_fields__)
+        named = _field_difference({"top_at": None, **values}, cls.__dataclass_fields__)
         if named:
             raise SuiteError(f"its specification {named}: it was made by another version of fewrec")
         try:
@@ -82,8 +87,8 @@ class CellSpec:
     def row_key(self) -> str:
         """Return the hash of what names the cell's place in the table, whatever the configuration behind it."""
         place = self.canonical()
-        for name in ("config", "learner", "block", "episodes", "ndcg_at"):
-            del place[name]
+        for name in ("config", "learner", "block", "episodes", "ndcg_at", "top_at"):
+            place.pop(name, None)
         return digest(place)
 
     def meta_fields(self, cls: type[Learner]) -> dict[str, Any]:
@@ -91,7 +96,7 @@ class CellSpec:
         return {
             "dataset": self.dataset,
             "meta_dataset": self.meta_dataset,
-            "protocol": self.protocol.canonical(),
+            "protocol": self.protocol.of_meta_fit(),
             "seed": self.seed,
             "learner": self.learner,
             "config": {key: value for key, value in self.config.items() if key not in cls.adapt_options},
@@ -112,18 +117,20 @@ def _field_difference(values: Iterable[str], fields: Iterable[str]) -> str:
 
 
 _DECIDES_EVERY_SCORE = (
-    "data/load.py", "data/own.py", "data/readers", "data/synthetic.py", "data/table.py", "data/validate.py",
-    "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py", "seeding.py",
+    "data/table.py", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py",
+    "metrics/top.py", "seeding.py",
 )  # fmt: skip
-"""What brings files (cards, fetching, weights) decides none: each file's SHA-256 is checked, and kept with the cell.
-Nor do intervals and tests (metrics/statistics.py), which are computed from scores that are there."""
+"""What brings and reads files (cards, fetching, readers) decides none: the SHA-256 of the table, texts and attributes
+that came of it are kept with the results, and other ones are refused there. Nor do intervals and tests
+(metrics/statistics.py), which are computed from scores that are there, and the files of frozen episodes
+(episodes/frozen), which are written from what is drawn."""
 
 
 @functools.cache
 def code_hash(cls: type[Learner]) -> str:
     """Return the hash of the sources that decide a score of this learner.
 
-    These are fewrec's readers and tables of data, episodes and metrics of a user, the learner's module, and the modules
+    These are fewrec's tables of data, episodes and metrics of a user, the learner's module, and the modules
     of ``fewrec.learners`` that it imports, directly or through one another.
     """
     root = Path(fewrec.__file__).parent
@@ -131,7 +138,8 @@ def code_hash(cls: type[Learner]) -> str:
     for part in _DECIDES_EVERY_SCORE:
         path = root / part
         for file in [path] if path.is_file() else path.rglob("*.py"):
-            files[file.relative_to(root).as_posix()] = file
+            if not file.is_relative_to(root / "episodes" / "frozen"):
+                files[file.relative_to(root).as_posix()] = file
     waiting = [Path(inspect.getfile(cls))]
     while waiting:
         file = waiting.pop()

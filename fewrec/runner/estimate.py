@@ -11,6 +11,7 @@ import pandas as pd
 from fewrec.errors import FewrecError
 from fewrec.report.results import load_results
 from fewrec.runner.cell import CellSpec
+from fewrec.runner.splits import split_key
 
 _UNKNOWN_S = 2.0  # a guess that only shapes the first ETA; the dry run says which learners are unknown
 
@@ -26,7 +27,7 @@ class Estimate:
 def estimate(cells: Sequence[CellSpec], earlier: Sequence[Path]) -> Estimate:
     """Return what the cells would take by the timings in the folders of ``earlier`` runs, the first that knows wins.
 
-    A meta-fit is counted once for the cells of one (data set, protocol, seed, label).
+    A meta-fit is counted once for the cells of one (split, label).
     """
     known: dict[str, tuple[float, float]] = {}
     for folder in earlier:
@@ -46,7 +47,7 @@ def estimate(cells: Sequence[CellSpec], earlier: Sequence[Path]) -> Estimate:
             seconds.append(_UNKNOWN_S)
             continue
         fit, rate = known[spec.learner]
-        group = (spec.dataset, spec.protocol, spec.seed, spec.label)
+        group = (split_key(spec), spec.label)
         seconds.append(spec.episodes / rate + (0.0 if group in fitted else fit))
         fitted.add(group)
     return Estimate(seconds, sorted(set(unknown)))

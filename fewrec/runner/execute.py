@@ -14,15 +14,18 @@ import torch
 from fewrec.data.table import Dataset
 from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.sampler import EpisodeSampler
-from fewrec.episodes.split import Split, split_dataset
+from fewrec.episodes.split import Split
 from fewrec.episodes.support import Episodes, QueryBatch
 from fewrec.errors import FolderError, NotApplicable
 from fewrec.learners.base import BatchPredictor, Context, Learner
 from fewrec.learners.registry import learner_class
+from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
+from fewrec.runner.online import predict_online, step_rows
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
 from fewrec.runner.records import LATENCY_EPISODES, Fitted, cell_figures, cell_timing, prediction_rows, score_rows
+from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
 from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
 from fewrec.seeding import digest
@@ -47,17 +50,15 @@ class CellRunner:
 
     def split(self, spec: CellSpec) -> Split:
         """Return the split of a cell; the last few are kept."""
-        key = digest([spec.dataset, spec.protocol.canonical(), spec.seed])
+        key = split_key(spec)
         if key not in self._splits:
             if len(self._splits) >= 4:
                 del self._splits[next(iter(self._splits))]
-            self._splits[key] = split_dataset(self.datasets[spec.dataset], spec.protocol, spec.seed)
+            self._splits[key] = split_of(spec, self.datasets)
         return self._splits[key]
 
     def sampler(self, spec: CellSpec) -> EpisodeSampler:
-        protocol = spec.protocol
-        return EpisodeSampler(self.split(spec).pools["test"], spec.seed, "test", k_max=protocol.k_max,
-                              order=protocol.order, item_shots=protocol.item_shots)  # fmt: skip
+        return EpisodeSampler.of(self.split(spec), spec.protocol)
 
     def run(self, spec: CellSpec) -> str:
         """Run or resume one cell and write its record; return its status. A learner's failure becomes a status too."""
@@ -72,7 +73,7 @@ class CellRunner:
         folder = self.folder.begin_cell(spec, code)
         status, reason, fitted = "ok", "", None
         try:
-            refuse_what_is_lacking(cls, spec, self.datasets[spec.dataset])
+            refuse_what_is_lacking(cls, spec, self.datasets)
             self.trackers.cell(spec)
             with time_limit(self.limit):
                 fitted = self._fit(cls, spec, code)
@@ -101,12 +102,15 @@ class CellRunner:
         tuning: dict[str, Any],
     ) -> None:  # fmt: skip
         dataset, eligible = self.datasets[spec.dataset], self.sampler(spec).eligible(spec.n_query)
+        source = None if spec.meta_dataset is None else self.datasets[spec.meta_dataset]
         if fitted is not None:
             self.folder.write_json(folder / "timing.json", cell_timing(folder, fitted))
         record = {
             "schema": SCHEMA, "spec": spec.canonical(), "spec_hash": spec.spec_hash, "code_hash": code,
             "status": status, "reason": reason, "dataset_sha256": dataset.table.sha256,
-            "text_sha256": dataset.catalog.text_sha256, "split_hash": self.split(spec).sha256,
+            "text_sha256": self.split(spec).catalog.text_sha256, "features_sha256": dataset.features_sha256,
+            "meta_dataset_sha256": None if source is None else source.table.sha256,
+            "split_hash": self.split(spec).sha256,
             "eligible_users": len(eligible.users), "excluded_users": eligible.excluded,
             "loaded": fitted.learner.loaded() if fitted else {},
             "trainable_params": fitted.learner.trainable_parameters() if fitted else None,
@@ -176,7 +180,7 @@ class CellRunner:
     # scoring
 
     def _score(self, spec: CellSpec, fitted: Fitted, folder: Path) -> None:
-        sampler, learner = self.sampler(spec), fitted.learner
+        sampler, learner, dataset = self.sampler(spec), fitted.learner, self.datasets[spec.dataset]
 
         def episodes(first: int, count: int) -> Episodes:
             return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
@@ -189,23 +193,28 @@ class CellRunner:
         self.reporter.phase("adapt")
         latency_file = folder / "latency.json"
         if missing or not latency_file.exists():
-            self._predict(fitted, episodes(0, 1))  # warm-up, not counted
-        if batch > 1 and not latency_file.exists():
-            singles = [self._predict(fitted, episodes(i, 1))[1:] for i in range(min(LATENCY_EPISODES, spec.episodes))]
-            self.folder.write_json(
-                latency_file, {"adapt_s": [a for a, _ in singles], "predict_s": [p for _, p in singles]}
-            )
+            self._predict(spec, fitted, episodes(0, 1))  # warm-up, not counted
+        online = spec.protocol.online
+        if (batch > 1 or online) and not latency_file.exists():
+            count = min(LATENCY_EPISODES, spec.episodes)
+            singles = [self._predict(spec, fitted, episodes(i, 1))[1:] for i in range(count)]
+            latency = {"adapt_s": [one[0] for one in singles], "predict_s": [one[1] for one in singles]}
+            if online:
+                latency["update_s"] = [seconds for one in singles for seconds in one[2]]
+            self.folder.write_json(latency_file, latency)
         for start in missing:
             size = min(spec.block, spec.episodes - start)
             spent: list[tuple[int, float, float]] = []
-            parts, answers = [], []
+            parts, answers, steps = [], [], []
             for first in range(start, start + size, batch):
                 count = min(batch, start + size - first)
                 part = episodes(first, count)
-                prediction, adapt_s, predict_s = self._predict(fitted, part)
-                spent.append((count, adapt_s, predict_s))
-                parts.append(score_rows(spec, part, prediction, first, self.datasets[spec.dataset]))
+                prediction, adapt_s, predict_s, update_s = self._predict(spec, fitted, part)
+                spent.append((count, adapt_s, predict_s + sum(update_s)))
+                parts.append(score_rows(spec, part, prediction, first, dataset))
                 answers.append(prediction_rows(part, prediction, first))
+                if online and dataset.kind == "ratings":  # a score of clicks has no error, and one step no AUC
+                    steps.append(step_rows(part, prediction, spec.n_query, first, dataset.scale))
                 self.reporter.episodes_done(count)
             peak, device_peak = peak_memory_mb(self.device)
             self.folder.write_json(
@@ -213,21 +222,34 @@ class CellRunner:
                 {"batches": spent, "peak_mb": peak, "device_peak_mb": device_peak},
             )
             self.folder.write_parquet(folder / f"predictions-{start // spec.block:04d}.parquet", pd.concat(answers))
+            if steps:
+                self.folder.write_parquet(folder / f"steps-{start // spec.block:04d}.parquet", pd.concat(steps))
             self.folder.write_parquet(_block(folder, start, spec), pd.concat(parts))
         preferred = min(learner.batch_episodes, spec.episodes)
         if preferred > batch and not (folder / "throughput.json").exists():
             many = episodes(0, preferred)
-            _, adapt_s, predict_s = self._predict(fitted, many)
-            self.folder.write_json(folder / "throughput.json", {"episodes": preferred, "seconds": adapt_s + predict_s})
+            _, adapt_s, predict_s, update_s = self._predict(spec, fitted, many)
+            seconds = adapt_s + predict_s + sum(update_s)
+            self.folder.write_json(folder / "throughput.json", {"episodes": preferred, "seconds": seconds})
 
-    def _predict(self, fitted: Fitted, episodes: Episodes) -> tuple[np.ndarray, float, float]:
-        """Return predictions, seconds of adapting and seconds of predicting. NaN and wrong shapes are failures."""
+    def _predict(
+        self, spec: CellSpec, fitted: Fitted, episodes: Episodes
+    ) -> tuple[np.ndarray, float, float, list[float]]:
+        """Return predictions, and the seconds of adapting, of predicting and of each update (online alone has any).
+
+        NaN and wrong shapes are failures.
+        """
         support, query = episodes.support, episodes.query
+        update_s: list[float] = []
         with Stopwatch(self.device) as adapting:
             predictor = fitted.learner.adapt_batch(support, fitted.ctx)
-        with Stopwatch(self.device) as predicting, torch.no_grad():
-            prediction = predict_query(predictor, query)
-        return checked(prediction, query), adapting.seconds, predicting.seconds
+        if spec.protocol.online:
+            prediction, predict_s, update_s = predict_online(predictor, episodes, spec.n_query, fitted.ctx)
+        else:
+            with Stopwatch(self.device) as predicting, torch.no_grad():
+                prediction = predict_query(predictor, query)
+            predict_s = predicting.seconds
+        return checked(prediction, query), adapting.seconds, predict_s, update_s
 
 
 def predict_query(predictor: BatchPredictor, query: QueryBatch) -> torch.Tensor:
@@ -254,27 +276,6 @@ def one_line(error: Exception) -> str:
     """Return an error as the one line that a record keeps."""
     text = " ".join(str(error).split())
     return text if isinstance(error, _MetaFitFailed) else f"{type(error).__name__}: {text}"[:300]
-
-
-def refuse_what_is_lacking(cls: type[Learner], spec: CellSpec, dataset: Dataset) -> None:
-    """Raise ``NotApplicable`` with the reason where the cell lacks what the learner needs."""
-    lacking = {
-        "k>0": (spec.k_shot == 0, "K = 0: it predicts nothing without support ratings"),
-        "item_text": (dataset.catalog.text is None, f"{dataset.name} has no item text"),
-        "item_features": (dataset.catalog.features is None, f"{dataset.name} has no item features"),
-        "user_features": (dataset.user_features is None, f"{dataset.name} has no user attributes"),
-        "timestamps": (dataset.table.timestamp is None, f"{dataset.name} has no timestamps"),
-        "item_ratings": (
-            spec.protocol.item_shots == 0,
-            "the protocol gives no ratings of unseen items (item_shots = 0)",
-        ),
-    }
-    for need in sorted(cls.needs):
-        if need not in lacking:
-            raise NotApplicable(f"it needs '{need}', which this version of fewrec does not know")
-        missing, reason = lacking[need]
-        if missing:
-            raise NotApplicable(reason)
 
 
 def _block(folder: Path, start: int, spec: CellSpec) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fewrec.errors import SuiteError, nearest
 from fewrec.learners.registry import learner_class
+from fewrec.runner.conditions import Conditions
 from fewrec.runner.suite import LearnerRow, Shots, Suite, make_suite
 
 
@@ -17,10 +18,13 @@ def override(
     *,
     learners: Iterable[str] = (),
     datasets: Iterable[str] = (),
+    meta_datasets: Iterable[str] = (),
     states: Iterable[str] = (),
     shots: Iterable[Shots] = (),
     seeds: Iterable[int] = (),
     episodes: int | None = None,
+    order: str | None = None,
+    conditions: Mapping[str, Any] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     backbone: str | None = None,
     tuned: Iterable[LearnerRow] = (),
@@ -29,11 +33,14 @@ def override(
 
     ``learners`` keeps the suite's rows of that label or learner and adds other registered learners. ``tuned`` rows come
     behind those of the same learner.
+    ``conditions`` maps entries of the table ``[protocol]`` to a value, or to a list of them; ``order`` is one of them.
     ``settings`` maps a label or learner to options; the rows concerned get a label that names what was set.
     ``backbone`` is an option for all rows whose learner has it and that ``settings`` doesn't give another.
     """
     values = suite.model_dump()
-    replaced: dict[str, Iterable[Any]] = {"datasets": datasets, "states": states, "shots": shots, "seeds": seeds}
+    replaced: dict[str, Iterable[Any]] = {
+        "datasets": datasets, "meta_datasets": meta_datasets, "states": states, "shots": shots, "seeds": seeds,
+    }  # fmt: skip
     for key, given in replaced.items():
         if once := tuple(dict.fromkeys(given)):
             values[key] = once
@@ -41,6 +48,7 @@ def override(
         values["k_max"] = max([suite.k_max, *(k for k in values["shots"] if k != "rest")])
     if episodes is not None:
         values["episodes"] = episodes
+    values["protocol"] = _conditions(values["protocol"], order, conditions or {})
     rows = list(suite.learners)
     if learners := tuple(dict.fromkeys(learners)):
         rows = []
@@ -62,6 +70,17 @@ def override(
     rows = [_changed(row, settings or {}, backbone) for row in rows]
     values["learners"] = _unique(rows)
     return make_suite(values, name)
+
+
+def _conditions(own: dict[str, Any], order: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table ``[protocol]`` with what was given in it; a list of one value is that value."""
+    if unknown := set(given) - set(Conditions.model_fields):
+        name = min(unknown)
+        raise SuiteError(
+            f"--condition {name}: there is no such condition{nearest(name, list(Conditions.model_fields))}"
+        )
+    plain = {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in given.items()}
+    return own | plain | ({} if order is None else {"order": order})
 
 
 def _unique(rows: list[LearnerRow]) -> list[dict[str, Any]]:

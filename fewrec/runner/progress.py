@@ -79,7 +79,8 @@ def minutes(seconds: float) -> str:
 
 
 def _name(spec: CellSpec) -> str:
-    return f"{spec.dataset} {spec.protocol.state} K={spec.k_shot} seed {spec.seed} {spec.label}"
+    source = f" from {spec.meta_dataset}" if spec.meta_dataset else ""
+    return f"{spec.dataset}{source} {spec.protocol.state} K={spec.k_shot} seed {spec.seed} {spec.label}"
 
 
 class LiveReporter(Reporter):

@@ -36,12 +36,16 @@ class Fitted:
 def score_rows(
     spec: CellSpec, episodes: Episodes, prediction: np.ndarray, first: int, dataset: Dataset
 ) -> pd.DataFrame:
-    """Return one row an (episode, user): the raw sums that every metric, interval and test is computed from."""
+    """Return one row an (episode, user): the raw sums that every metric, interval and test is computed from.
+
+    Predictions of clicks are scores, so their rows have no ``se`` and ``ae``.
+    """
     support, query = episodes.support, episodes.query
     group = support.flat_user(query.episode, query.user).numpy()
     ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, spec.n_query) else None
-    scores = per_user_scores(group, support.total_users, episodes.answers.rating.numpy(), prediction,
-                             low=dataset.scale.low, high=dataset.scale.high, ndcg_at=ndcg_at)  # fmt: skip
+    truth, scale = episodes.answers.rating.numpy(), dataset.scale
+    scores = per_user_scores(group, support.total_users, truth, prediction, low=scale.low, high=scale.high,
+                             ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings")  # fmt: skip
     episode = np.repeat(np.arange(first, first + len(support)), support.n_users.numpy())
     return pd.DataFrame({"episode": episode, "user": episodes.answers.table_user.numpy(), **scores})
 
@@ -55,15 +59,18 @@ def prediction_rows(episodes: Episodes, prediction: np.ndarray, first: int) -> p
 def cell_figures(folder: Path) -> dict[str, float]:
     """Return the figures of a complete cell from its files, those that are defined: what trackers are told.
 
-    ``rmse`` and ``mae`` over all query ratings, ``ndcg<k>`` and ``auc`` as means over users where they are defined,
-    latencies as medians in milliseconds an episode, and the other timings as they are.
+    ``rmse`` and ``mae`` over all query ratings (of clicks neither), ``ndcg<k>`` and ``auc`` as means over users where
+    they are defined, latencies as medians in milliseconds an episode, and the other timings as they are.
     """
     scores = pd.concat([pd.read_parquet(file) for file in sorted(folder.glob("block-*.parquet"))])
     timing = read_json(folder / "timing.json") or {}
     ranking = [name for name in scores.columns if name == "auc" or name.startswith("ndcg")]
+    errors = {}
+    if "se" in scores:
+        errors["rmse"] = float(np.sqrt(scores["se"].sum() / scores["n"].sum()))
+        errors["mae"] = float(scores["ae"].sum() / scores["n"].sum())
     figures = {
-        "rmse": float(np.sqrt(scores["se"].sum() / scores["n"].sum())),
-        "mae": float(scores["ae"].sum() / scores["n"].sum()),
+        **errors,
         **{name: float(scores[name].mean()) for name in ranking},
         **{name: float(np.median(timing[name])) for name in ("adapt_ms", "predict_ms") if timing.get(name)},
         **{
@@ -93,6 +100,7 @@ def cell_timing(folder: Path, fitted: Fitted) -> dict[str, Any]:
         "meta_fit_s": fitted.meta_fit_s,
         "adapt_ms": [1000 * s for s in latency["adapt_s"]],
         "predict_ms": [1000 * s for s in latency["predict_s"]],
+        **({"update_ms": [1000 * s for s in latency["update_s"]]} if "update_s" in latency else {}),
         "episodes_per_s": throughput["episodes"] / throughput["seconds"] if throughput["seconds"] else None,
         "peak_mb": max([fitted.peak_mb, *(b["peak_mb"] for b in blocks)]),
         "device_peak_mb": max(device_peaks, default=None),

@@ -90,8 +90,9 @@ def _run_cell(
     spec = CellSpec.from_canonical(record["spec"])
     cls = _learner(spec.learner)
     changed = _new_options(cls, spec)
-    if spec.dataset not in datasets:
-        datasets[spec.dataset] = _open(spec.dataset, request)
+    for name in (spec.dataset, spec.meta_dataset):
+        if name is not None and name not in datasets:
+            datasets[name] = _open(name, request)
     sha256, recorded = datasets[spec.dataset].table.sha256, record.get("dataset_sha256")
     if sha256 != recorded:
         raise _Refused(f"other data: {spec.dataset} has sha256 {sha256[:12]} here, {str(recorded)[:12]} in the record")

@@ -79,8 +79,8 @@ class RunFolder:
             )
         for name, data in manifest["datasets"].items():
             before = old.get("datasets", {}).setdefault(name, data)
-            for key in ("sha256", "text_sha256"):
-                if before.get(key) != data[key]:
+            for key in ("sha256", "text_sha256", "features_sha256", "scale", "kind"):
+                if key in before and before[key] != data[key]:  # what older records don't say can't be compared
                     raise FolderError(
                         f"--out {self.path}: its results were made with another {key} of '{name}'; choose another --out"
                     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,11 +19,12 @@ from pydantic import (
     model_validator,
 )
 
-from fewrec.episodes.protocol import Protocol, State
+from fewrec.episodes.protocol import UNSEEN_ITEM_STATES, Protocol, State
 from fewrec.errors import SuiteError, nearest
 from fewrec.learners.registry import learner_class
 from fewrec.paths import data_folder
 from fewrec.runner.cell import CellSpec
+from fewrec.runner.conditions import Conditions
 from fewrec.runner.provenance import Tuned, provenance
 
 Shots = int | Literal["rest"]
@@ -51,35 +53,36 @@ class LearnerRow(BaseModel):
         return values if self.tuned is not None else {key: value for key, value in values.items() if key != "tuned"}
 
 
+class PublishedRow(BaseModel):
+    """A row of the table that a suite follows: what it is called there, its figures by name, and where they stand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    figures: dict[str, float] = Field(min_length=1)
+    source: str
+
+
 class _TunedFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     learners: tuple[LearnerRow, ...] = Field(min_length=1)
 
 
-class Conditions(BaseModel):
-    """The protocol's options that hold for all states of a suite; those of unseen items apply where they can."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    order: Literal["random", "time"] = "random"
-    user_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    item_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    support_items: Literal["seen", "unseen"] = "seen"
-    item_shots: int = Field(default=0, ge=0)
-
-
 class Suite(BaseModel):
     """A grid of cells: every combination of data set, state, N, K, Q, seed and learner.
 
     ``episodes`` is the number of episodes a cell, ``block`` how many of them are finished, written and batched
-    together. ``k_max`` (default: the largest numeric K) decides which users are eligible.
+    together. ``k_max`` (default: the largest numeric K) decides which users are eligible. ``meta_datasets``: other data
+    sets to meta-train on, each for a table of its own; a data set's own name is the usual meta-train. ``published`` are
+    rows of the table that a suite follows, shown beside its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = ""
     datasets: tuple[str, ...] = Field(min_length=1)
+    meta_datasets: tuple[str, ...] = ()
     states: tuple[State, ...] = Field(min_length=1)
     n_users: tuple[int, ...] = Field(min_length=1)
     shots: tuple[Shots, ...] = Field(min_length=1)
@@ -89,10 +92,12 @@ class Suite(BaseModel):
     block: int = Field(default=10, gt=0)
     k_max: int | None = Field(default=None, ge=0)
     ndcg_at: int = Field(default=5, gt=0)
+    top_at: int | None = Field(default=None, gt=0)
     protocol: Conditions = Conditions()
     learners: tuple[LearnerRow, ...] = Field(min_length=1)
+    published: tuple[PublishedRow, ...] = ()
 
-    @field_validator("n_users", "shots", "n_query", "seeds", "datasets", "states", mode="before")
+    @field_validator("n_users", "shots", "n_query", "seeds", "datasets", "meta_datasets", "states", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else (value,)
@@ -119,12 +124,18 @@ class Suite(BaseModel):
     def _largest_k(self) -> int:
         return max((k for k in self.shots if k != "rest"), default=1)
 
-    def protocol_of(self, state: State) -> Protocol:
-        """Return the protocol of one state: the suite's conditions as far as they concern it."""
-        fields = self.protocol.model_dump()
-        if state not in ("item-cold", "both-cold"):
-            fields.update(item_shots=0, support_items="seen")
-        return Protocol(state=state, k_max=self._largest_k() if self.k_max is None else self.k_max, **fields)
+    def protocols_of(self, state: State) -> list[Protocol]:
+        """Return the protocols of one state: the suite's conditions as far as they concern it, each once.
+
+        Those that share their splits and meta-fits follow one another.
+        """
+        k_max = self._largest_k() if self.k_max is None else self.k_max
+        found: dict[Protocol, None] = {}
+        for fields in self.protocol.combinations():
+            if state not in UNSEEN_ITEM_STATES:
+                fields.update(item_shots=0, support_items="seen")
+            found[Protocol(state=state, k_max=k_max, **fields)] = None
+        return list(found)
 
     def cells(self) -> list[CellSpec]:
         """Return the cells in the order of running: those that can share a meta-fit follow one another.
@@ -135,22 +146,28 @@ class Suite(BaseModel):
         return [
             CellSpec(
                 dataset=dataset,
-                protocol=self.protocol_of(state),
+                meta_dataset=source if source != dataset else None,
+                protocol=protocol,
                 n_users=n_users,
                 k_shot=k_shot,
                 n_query=n_query,
                 episodes=self.episodes,
                 block=self.block,
                 ndcg_at=self.ndcg_at,
+                top_at=self.top_at,
                 seed=seed,
                 learner=row.learner,
                 label=row.shown,
                 config=config,
             )
             for dataset in self.datasets
+            for source in self.meta_datasets or (dataset,)
             for state in self.states
+            for _, shared in itertools.groupby(self.protocols_of(state), Protocol.of_meta_fit)
+            for protocols in [list(shared)]
             for seed in self.seeds
             for row, config in rows
+            for protocol in protocols
             for n_users in self.n_users
             for k_shot in self.shots
             for n_query in self.n_query
@@ -204,9 +221,13 @@ def make_suite(values: Mapping[str, Any], name: str) -> Suite:
 
 
 def list_suites() -> dict[str, str]:
-    """Return the title of every suite that comes with fewrec, by name."""
-    files = sorted(data_folder("suites").glob("*.toml"))
-    return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")).get("title", "") for file in files}
+    """Return the title of every suite that comes with fewrec, by name: ``quick``, ``published/clover-ml-100k``."""
+    folder = data_folder("suites")
+    files = [*sorted(folder.glob("*.toml")), *sorted(folder.glob("*/*.toml"))]
+    return {
+        file.relative_to(folder).with_suffix("").as_posix(): tomllib.loads(file.read_text(encoding="utf-8"))["title"]
+        for file in files
+    }
 
 
 def load_suite(name_or_path: str) -> tuple[str, Suite]:

@@ -57,6 +57,8 @@ def plan_tuning(
     shots: Iterable[Shots] = (),
     seeds: Iterable[int] = (),
     episodes: int | None = None,
+    order: str | None = None,
+    conditions: Mapping[str, Any] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     plugins: Iterable[str | Path] = (),
     out: str | Path | None = None,
@@ -67,7 +69,8 @@ def plan_tuning(
     name, definition = load_suite(suite)
     row = _row(definition, name, learner, settings or {})
     definition = override(
-        definition, name, datasets=datasets, states=states, shots=shots, seeds=seeds, episodes=episodes
+        definition, name, datasets=datasets, states=states, shots=shots, seeds=seeds, episodes=episodes, order=order,
+        conditions=conditions,
     ).model_copy(update={"learners": (row,)})
     cls = learner_class(row.learner)
     start = validated_config(row)
@@ -121,8 +124,9 @@ def tune(
 
     ``learner`` is a label or a learner of the suite, or any registered one; options that its row or ``settings`` give
     are not searched. ``time_limit`` is in seconds a trial; a trial that fails counts and is recorded with its reason.
-    Other options are those of ``fewrec.run``: ``datasets``, ``states``, ``shots``, ``seeds``, ``episodes``,
-    ``settings``, ``data``, ``plugins``, ``device``, ``threads``, ``out`` (results/tune/<suite>), ``offline``.
+    Other options are those of ``fewrec.run``: ``datasets``, ``states``, ``shots``, ``seeds``, ``episodes``, ``order``,
+    ``conditions``, ``settings``, ``data``, ``plugins``, ``device``, ``threads``, ``out`` (results/tune/<suite>),
+    ``offline``.
 
     Trials are kept in OUT/<learner>/study.db: calling it again goes on after an interruption, a larger budget adds
     trials. Raises ``FewrecError`` (one line) for what can't be searched, and where the folder holds another search.

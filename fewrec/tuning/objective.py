@@ -14,12 +14,14 @@ import torch
 from fewrec.data.table import Dataset, Scale
 from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.sampler import EpisodeSampler
-from fewrec.episodes.split import Pool, Split, split_dataset
+from fewrec.episodes.split import Pool, Split
 from fewrec.episodes.support import Episodes
 from fewrec.errors import NotApplicable, SuiteError
 from fewrec.learners.base import Context, Learner
+from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import CellSpec
-from fewrec.runner.execute import checked, predict_query, refuse_what_is_lacking
+from fewrec.runner.execute import checked, predict_query
+from fewrec.runner.splits import split_key, split_of
 from fewrec.seeding import digest
 
 
@@ -69,15 +71,15 @@ def tasks_of(
     reasons: dict[str, str] = {}
     for spec in cells:
         try:
-            refuse_what_is_lacking(cls, spec, datasets[spec.dataset])
+            refuse_what_is_lacking(cls, spec, datasets)
         except NotApplicable as reason:
             reasons[cell_name(spec)] = str(reason)
             continue
-        grouped.setdefault(digest([spec.dataset, spec.protocol.canonical(), spec.seed]), []).append(spec)
+        grouped.setdefault(digest([split_key(spec), spec.protocol.canonical()]), []).append(spec)
     tasks = []
     for group in grouped.values():
         one = group[0]
-        split = split_dataset(datasets[one.dataset], one.protocol, one.seed)
+        split = split_of(one, datasets)
         seen = {name: pool for name, pool in split.pools.items() if name != "test"}
         task = Task(
             f"{one.dataset} {one.protocol.state} seed {one.seed}", replace(split, pools=_WithoutTest(seen)),
@@ -99,9 +101,7 @@ def cell_name(spec: CellSpec) -> str:
 
 def validation_episodes(task: Task, spec: CellSpec, first: int, count: int) -> Episodes:
     """Return ``count`` meta-validation episodes of a cell, drawn as its test episodes are (same N, K, Q, ``k_max``)."""
-    protocol = spec.protocol
-    sampler = EpisodeSampler(task.split.pools["validation"], spec.seed, "validation", k_max=protocol.k_max,
-                             order=protocol.order, item_shots=protocol.item_shots)  # fmt: skip
+    sampler = EpisodeSampler.of(task.split, spec.protocol, "validation")
     return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
 
 

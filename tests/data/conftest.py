@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import os
 import threading
 import zipfile
 from pathlib import Path
@@ -18,15 +17,6 @@ OFFICIAL = {  # id, title, genres: names after the flags of u.item
     267: ("never rated (1990)", "1990", ("Film-Noir",)),
     1412: ("Land Before Time III: The Time of the Great Giving (1995) (V)", "V", ("Animation", "Children's")),
 }
-
-
-@pytest.fixture(scope="session")
-def test_data() -> Path:
-    """The folder of real data for tests; skips where there is none."""
-    folder = Path(os.environ.get("FEWREC_TEST_DATA") or Path(__file__).parents[2] / "../shared/data").resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no real data for tests in {folder} (FEWREC_TEST_DATA names another folder)")
-    return folder
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,40 @@ from fewrec.paths import data_folder
 
 
 def test_every_card_that_comes_with_fewrec_is_valid_and_named_like_its_file():
-    cards = list_cards()
+    cards = list_cards(own=False)
     assert "ml-100k" in [card.name for card in cards]
+    assert len(cards) == 15
     assert {card.name for card in cards} == {path.stem for path in data_folder("datasets").glob("*.toml")}
     for card in cards:
         assert card.licence and card.citation and card.homepage
+
+
+def test_the_page_on_data_sets_has_a_row_for_every_card_with_its_counts():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    for card in list_cards(own=False):
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{card.name}` |")]
+        for count in card.expected.model_dump(exclude_none=True).values():
+            assert f"{count:,}" in row
+        assert any(source.type == "manual" for source in card.sources) == ("**by hand**" in row)
+
+
+def test_the_card_that_the_page_shows_for_another_category_is_valid(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (tmp_path / "beauty.toml").write_text(page.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    card = load_card(str(tmp_path / "beauty.toml"))
+    (source,) = card.sources
+    assert source.address("meta_categories/meta_All_Beauty.jsonl.gz") == (
+        "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/meta_categories/meta_All_Beauty.jsonl.gz"
+    )
+    assert describe(card)["size"] == "not published" and not source.is_pinned
+
+
+def test_a_card_has_sources_or_an_own_file_and_not_both(card_of):
+    options = {"path": "/a.csv", "sha256": "0" * 64, "options": {"scale": [1, 5]}}
+    assert describe(card_of(own=options))["sources"] == "/a.csv"
+    for sources, own in (([], None), ([SOURCE], options)):
+        with pytest.raises(ValueError, match="a card has sources, or a file of one's own"):
+            card_of(*sources, own=own)
 
 
 def test_every_weights_card_is_valid():

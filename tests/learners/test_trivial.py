@@ -132,6 +132,19 @@ def test_item_popularity_ranks_popular_items_first_even_where_they_are_disliked(
     assert learner.fitted[popular] > learner.fitted[rare]
 
 
+def test_popularity_of_clicks_is_the_number_of_clicks_and_not_of_impressions(source, ctx):
+    clicked = (source.table.rating > 3).astype(float)
+    table = RatingTable(source.table.user, source.table.item, clicked, None, source.table.n_users, N_ITEMS)
+    clicks = MetaTrainSet.__new__(MetaTrainSet)
+    clicks.table, clicks.scale = table, Scale(0, 1, 1)
+    learner = ItemPopularity()
+    learner.meta_fit(clicks, ctx)
+    count, shown = np.bincount(table.item, clicked, minlength=N_ITEMS), np.bincount(table.item, minlength=N_ITEMS) > 0
+    score = learner.fitted.numpy()
+    more = count[shown][:, None] > count[shown][None, :]
+    assert more.any() and (score[shown][:, None] > score[shown][None, :])[more].all()
+
+
 def test_random_draws_meta_train_ratings_at_their_frequencies(source, ctx):
     learner = RandomRating()
     learner.meta_fit(source, ctx)

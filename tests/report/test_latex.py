@@ -105,8 +105,9 @@ def test_columns_without_figures_are_left_out_and_tuning_is_shown_where_there_is
     run.cell("mine", scores_of(0.5).drop(columns=["se", "ae", "ndcg5"]), tuning={"kind": "set"})
     text = text_of(run)
     head = next(line for line in text.splitlines() if line.startswith("learner &"))
-    assert "RMSE" not in text and "nDCG" not in head and "AUC & skill" in head and head.endswith("& tuning \\\\")
-    assert rows_of(text)[0][-1] == "set" and "Bold" not in text
+    assert "RMSE" not in text and "nDCG" not in head and head.endswith("& tuning \\\\")
+    assert head.startswith("learner & AUC [95\\,\\%] & AUC $-$ item-popularity [95\\,\\%] & skill")
+    assert rows_of(text)[0][-1] == "set" and "Bold: the highest AUC." in text
 
 
 def test_labels_of_tables_are_unique(new_run, scores_of):

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from fewrec.report import load_results
+from fewrec.report.measure import AUC, RMSE, measure_of
 from fewrec.report.plots import all_plots, render
 from fewrec.report.plots.figure import Plot, file_name, task_scope
 from fewrec.report.plots.heat_map import diverging, luminance, text_on
-from fewrec.report.plots.measure import AUC, RMSE, measure_of
 from fewrec.report.plots.meta_training import change, mean_curve, meta_training_plots
 from fewrec.report.plots.speed import front
 from fewrec.report.plots.style import INK, OKABE_ITO, Look, looks, shown, told_apart

@@ -64,8 +64,9 @@ def test_the_code_hash_follows_the_learners_sources_and_nothing_else(tmp_path):
     ignored = shutil.ignore_patterns("__pycache__", "_data")
     shutil.copytree(Path(fewrec.__file__).parent, tmp_path / "fewrec", ignore=ignored)
     steps = [
-        [], ["report/render.py", "runner/execute.py", "learners/meta_mf.py"], ["learners/mf_foldin.py"],
-        ["learners/effects.py"], ["episodes/sampler.py"],
+        [], ["report/render.py", "runner/execute.py", "learners/meta_mf.py", "data/readers/raw.py",
+             "episodes/frozen/write.py"],
+        ["learners/mf_foldin.py"], ["learners/effects.py"], ["episodes/sampler.py"],
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", EDIT_AND_HASH, json.dumps(steps)], capture_output=True, text=True, cwd=tmp_path,

@@ -1,11 +1,13 @@
 """Running cells: statuses instead of crashes, shared meta-fits, resuming, and the files that a cell leaves."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 import fewrec
+from fewrec.data.table import Scale
 from fewrec.errors import FolderError, SuiteError
 from fewrec.runner.progress import Reporter
 from fewrec.seeding import digest
@@ -141,6 +143,10 @@ def test_another_environment_or_other_data_is_refused_without_a_new_folder(tiny_
     object.__setattr__(other, "name", "tiny")
     with pytest.raises(FolderError, match="another sha256 of 'tiny'"):
         fewrec.run(str(tiny_suite), data=other, out=out, threads=1, learners=["bias"])
+    features = pd.DataFrame({"age": range(len(tiny_data.user_ids))})
+    for changed, said in (({"user_features": features}, "features_sha256"), ({"scale": Scale(0, 9)}, "scale")):
+        with pytest.raises(FolderError, match=f"another {said} of 'tiny'"):
+            fewrec.run(str(tiny_suite), data=replace(tiny_data, **changed), out=out, threads=1, learners=["bias"])
     assert score_bytes(out) == before
 
 

@@ -18,8 +18,8 @@ def test_the_grid_has_every_combination_once():
 
 
 def test_k_max_is_the_largest_numeric_k_unless_the_suite_says_otherwise():
-    assert parse_suite(TINY, "t").protocol_of("user-cold").k_max == 3
-    assert parse_suite("k_max = 8\n" + TINY, "t").protocol_of("user-cold").k_max == 8
+    assert [protocol.k_max for protocol in parse_suite(TINY, "t").protocols_of("user-cold")] == [3]
+    assert [protocol.k_max for protocol in parse_suite("k_max = 8\n" + TINY, "t").protocols_of("user-cold")] == [8]
 
 
 @pytest.mark.parametrize("name", sorted(list_suites()))
@@ -188,3 +188,56 @@ def test_two_files_with_one_label_are_refused_and_the_same_row_twice_is_one(tmp_
     assert len(load_tuned([first, tuned_file(tmp_path, name="copy.toml")])) == 1
     with pytest.raises(SuiteError, match="none.toml: no such file; write it with: fewrec tune"):
         load_tuned([tmp_path / "none.toml"])
+
+
+def test_a_list_of_conditions_makes_a_table_of_each_and_those_that_share_a_meta_fit_are_neighbours():
+    text = TINY + '[protocol]\nsupport_noise = [0, 0.5]\norder = ["random", "time"]\nquery_strata = 1\n'
+    _, suite = "tiny", parse_suite(text, "tiny").model_copy(update={"states": ("user-cold", "both-cold")})
+    cells = suite.cells()
+    assert len(cells) == len({cell.spec_hash for cell in cells}) == 2 * 2 * 2 * len(parse_suite(TINY, "t").cells())
+    seen = []
+    for cell in cells:
+        of_fit = (cell.protocol.state, cell.protocol.order, cell.seed, cell.label)
+        assert of_fit == seen[-1] if of_fit in seen else True
+        seen.append(of_fit)
+    assert {cell.protocol.support_noise for cell in cells} == {0.0, 0.5}
+    plain = [cell.spec_hash for cell in parse_suite(TINY, "t").cells()]
+    assert set(plain) <= {cell.spec_hash for cell in cells}  # other values of a condition leave its cells alone
+
+
+def test_conditions_of_unseen_items_multiply_only_the_states_that_have_them():
+    suite = parse_suite(TINY + "[protocol]\nitem_shots = [0, 3]\n", "tiny")
+    assert [p.item_shots for p in suite.protocols_of("user-cold")] == [0]
+    assert [p.item_shots for p in suite.protocols_of("both-cold")] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        ("support_noise = []", "at least one value"),
+        ('order = ["random", "time"]\nquery_strata = 2', "query_strata needs order"),
+        ("support_noise = [0.1, 2]", "less than or equal to 1"),
+        ("user_ratings = [9, 3]", "not 9 and 3"),
+    ],
+)
+def test_a_wrong_condition_is_refused_before_anything_is_loaded(table, message):
+    with pytest.raises(SuiteError, match=message):
+        parse_suite(TINY + f"[protocol]\n{table}\n", "tiny")
+
+
+def test_conditions_of_a_run_replace_those_of_the_suite():
+    suite = parse_suite(TINY + "[protocol]\nsupport_noise = 0.1\nitem_shots = 2\n", "tiny")
+    changed = override(suite, "tiny", order="time", conditions={"support_noise": [0.0, 0.5], "item_shots": [1]})
+    assert changed.protocol.support_noise == (0.0, 0.5) and changed.protocol.order == ("time",)
+    assert changed.protocol.item_shots == (1,)
+    assert changed.model_dump()["protocol"]["item_shots"] == 1
+    with pytest.raises(SuiteError, match="--condition support_nois: there is no such condition; did you mean"):
+        override(suite, "tiny", conditions={"support_nois": [1]})
+
+
+def test_figures_of_the_highest_rated_items_are_asked_for_by_k_and_change_no_other_hash():
+    plain, top = parse_suite(TINY, "t").cells(), parse_suite("top_at = 3\n" + TINY, "t").cells()
+    assert "top_at" not in plain[0].canonical() and top[0].canonical() == plain[0].canonical() | {"top_at": 3}
+    assert top[0].row_key() == plain[0].row_key()
+    for cell in (plain[0], top[0]):
+        assert type(cell).from_canonical(cell.canonical()) == cell

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "do
 _SAMPLE = 1 << 16
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]  # of numbers; an id may be called NA
 _PARQUET = (".parquet", ".pq")
+_ATOMIC = (".inter", ".item", ".user")  # of RecBole, which writes quotes as they are
 ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".inter", *_PARQUET)
 
 
@@ -38,7 +40,8 @@ class OwnTable:
 
     def _line(self, row: int) -> int:
         """Count lines as they stand in the file: blank ones and line breaks in quotes included. Only errors pay."""
-        lines = csv.reader(io.StringIO(_text(self.path, self.delimiter == "::")), delimiter=_one(self.delimiter or ","))
+        text = _text(self.path, self.delimiter == "::")
+        lines = csv.reader(io.StringIO(text), delimiter=_one(self.delimiter or ","), quoting=_quoting(self.path))
         wanted, line = row + int(self.header), 1
         for fields in lines:
             if fields and not (len(fields) == 1 and not fields[0].strip()):
@@ -68,7 +71,7 @@ def first_row(path: Path, delimiter: str | None = None) -> tuple[list[str], str]
     delimiter = {name: character for character, name in DELIMITERS.items()}.get(delimiter, delimiter)
     if delimiter not in DELIMITERS:
         raise DataError(f"--delimiter '{delimiter}' is none of {', '.join(DELIMITERS.values())}")
-    fields = _split(lines[0], delimiter)
+    fields = _split(lines[0], delimiter, path)
     if len(fields) < 2:
         raise DataError(
             f"{path}:1: one column only ('{lines[0][:40]}') with the delimiter '{delimiter}' (give another --delimiter)"
@@ -101,6 +104,7 @@ def read_delimited(
                 dtype={name: str for name in names if name not in numeric},
                 na_values={name: _MISSING for name in numeric},
                 keep_default_na=False,
+                quoting=_quoting(path),
                 encoding="utf-8-sig" if source is path else None,
                 index_col=False,
                 low_memory=False,
@@ -169,7 +173,7 @@ def _guess_delimiter(lines: list[str], path: Path) -> str:
     """Return the delimiter that splits every line into the same number of fields, the most fields of all."""
     best, best_key = None, (False, 1)
     for delimiter in DELIMITERS:
-        counts = [len(_split(line, delimiter)) for line in lines]
+        counts = [len(_split(line, delimiter, path)) for line in lines]
         key = (min(counts) == max(counts), counts[0])
         if counts[0] > 1 and key > best_key and (delimiter != " " or key[0] and best is None):
             best, best_key = delimiter, key
@@ -181,10 +185,15 @@ def _guess_delimiter(lines: list[str], path: Path) -> str:
     return best
 
 
-def _split(line: str, delimiter: str) -> list[str]:
+def _quoting(path: Path) -> Literal[0, 3]:
+    name = path.name.lower().removesuffix(".gz")
+    return csv.QUOTE_NONE if name.endswith(_ATOMIC) else csv.QUOTE_MINIMAL
+
+
+def _split(line: str, delimiter: str, path: Path) -> list[str]:
     if delimiter == "::":
         return line.split("::")
-    return next(csv.reader([line], delimiter=delimiter), [])
+    return next(csv.reader([line], delimiter=delimiter, quoting=_quoting(path)), [])
 
 
 def _one(delimiter: str) -> str:
@@ -194,7 +203,8 @@ def _one(delimiter: str) -> str:
 def _ragged(table: OwnTable, error: Exception) -> DataError:
     """Return the error that names the first line with more columns than the first."""
     delimiter = table.delimiter or ","
-    lines = csv.reader(io.StringIO(_text(table.path, delimiter == "::")), delimiter=_one(delimiter))
+    text = _text(table.path, delimiter == "::")
+    lines = csv.reader(io.StringIO(text), delimiter=_one(delimiter), quoting=_quoting(table.path))
     width, line = None, 1
     for fields in lines:
         if fields:

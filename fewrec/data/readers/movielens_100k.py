@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewrec.data.readers.raw import RawFiles, int_ids, read_fields
+from fewrec.data.readers.raw import Layout, RawFiles, int_ids, read_fields
 from fewrec.data.readers.text import item_text, join_genres
 from fewrec.data.validate import RawRatings
 
@@ -14,13 +14,14 @@ GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
+_BARS = Layout("|", "latin-1")
 
 
 def read(folder: Path, name: str = "u") -> RawFiles:
     """Return ratings, item text and user features of the files ``{name}.data``, ``{name}.item`` and ``{name}.user``."""
-    ratings = read_fields(folder / f"{name}.data", "\t", 4, "latin-1")
-    items = read_fields(folder / f"{name}.item", "|", 5 + len(GENRES), "latin-1")
-    users = read_fields(folder / f"{name}.user", "|", 5, "latin-1")
+    ratings = read_fields(folder / f"{name}.data", Layout("\t", "latin-1"), 4, {0: int, 1: int, 2: float, 3: int})
+    items = read_fields(folder / f"{name}.item", _BARS, 5 + len(GENRES))
+    users = read_fields(folder / f"{name}.user", _BARS, 5, {1: int})
     genres = [
         join_genres([genre for genre, flag in zip(GENRES, row, strict=True) if flag.strip() == "1"])
         for row in items.frame.iloc[:, 5:].itertuples(index=False)
@@ -33,7 +34,7 @@ def read(folder: Path, name: str = "u") -> RawFiles:
         user_ids=int_ids(users.frame[0]),
         user_features=pd.DataFrame(
             {
-                "age": users.frame[1].astype(int),
+                "age": users.frame[1],
                 "gender": users.frame[2].astype(object),
                 "occupation": users.frame[3].astype(object),
             }

@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from fewrec.data.readers.movielens_100k import GENRES
-from fewrec.data.readers.raw import Fields, RawFiles, int_ids, read_fields
+from fewrec.data.readers.raw import Fields, Layout, RawFiles, int_ids, read_fields
 from fewrec.data.readers.text import item_text, join_genres
 from fewrec.data.validate import RawRatings
 from fewrec.errors import DataError
+
+_LAYOUT = Layout("\t", header=True)
 
 
 def read(folder: Path, name: str) -> RawFiles:
@@ -18,9 +20,9 @@ def read(folder: Path, name: str) -> RawFiles:
 
     Genres (column ``class``) are separated by spaces; they come out in the order of MovieLens where it knows them all.
     """
-    ratings = read_fields(folder / f"{name}.inter", "\t", None, "utf-8", header=True)
-    items = read_fields(folder / f"{name}.item", "\t", None, "utf-8", header=True)
-    users = read_fields(folder / f"{name}.user", "\t", None, "utf-8", header=True)
+    ratings = read_fields(folder / f"{name}.inter", _LAYOUT)
+    items = read_fields(folder / f"{name}.item", _LAYOUT)
+    users = read_fields(folder / f"{name}.user", _LAYOUT)
     titles, years = list(_column(items, "movie_title")), list(_column(items, "release_year"))
     genres = [_genres(text) for text in _column(items, "class")]
     return RawFiles(

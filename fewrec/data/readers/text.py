@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ from fewrec.data.table import TEXT_COLUMNS
 
 # "Title (1995)", with a mark such as "(V)" behind it in a few.
 _YEAR_AT_END = re.compile(r"^(.*?)\s*\((\d{4})\)(?:\s*\([A-Z/]{1,3}\))?\s*$")
+_TAG = re.compile(r"<[a-zA-Z/!][^>]*(?:>|$)")  # one that is cut off at the end is a tag too
 _NO_GENRE = {"", "unknown", "(no genres listed)"}
 
 
@@ -24,6 +26,13 @@ def split_title(title: str, year: str = "") -> tuple[str, str]:
     if match and match[1].strip() and year in ("", match[2]):
         return match[1].strip(), match[2]
     return title.strip(), year
+
+
+def plain_text(text: str) -> str:
+    """Return text without HTML tags and entities, and with single spaces."""
+    if "<" in text or "&" in text:
+        text = html.unescape(html.unescape(_TAG.sub(" ", text)))  # twice: "&amp;amp;" is common in scraped text
+    return " ".join(text.split())
 
 
 def join_genres(genres: list[str]) -> str:

@@ -22,7 +22,9 @@ _KINDS = {
     "environment": "Environment", "run": "Run", "data": "Data", "split": "Splits", "code": "Code of learners",
     "weights": "Weights",
 }  # fmt: skip
-_DROPPED_FIRST = ("memory", "adapt", "meta-fit", "MAE", "AUC B −", "nDCG", "RMSE B", "RMSE A", "[95")  # how heads begin
+_DROPPED_FIRST = (  # how heads begin
+    "memory", "adapt", "meta-fit", "MAE", "AUC B −", "nDCG", "RMSE B", "RMSE A", "AUC B", "AUC A", "[95",
+)  # fmt: skip
 _LABEL_WIDTH = 24  # at most so much of a label is kept in one line where the room is short
 _AT_MOST = 12  # labels, hashes ... of a list that are named
 

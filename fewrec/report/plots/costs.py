@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fewrec.report.leaderboard import TRIVIAL, tasks
+from fewrec.report.measure import measure_of, task_name
 from fewrec.report.numbers import one_line, short
 from fewrec.report.plots.figure import Plot, task_scope
-from fewrec.report.plots.measure import measure_of, task_name
 from fewrec.report.plots.style import INK, OKABE_ITO, SOFT, WIDTH, joined, new_figure, shown
 
 if TYPE_CHECKING:

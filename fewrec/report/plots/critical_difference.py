@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from fewrec.report.leaderboard import TRIVIAL, tasks
+from fewrec.report.measure import measure_of, task_name
 from fewrec.report.numbers import fixed, one_line, p_text
 from fewrec.report.plots.figure import Plot, task_scope
-from fewrec.report.plots.measure import measure_of, task_name
 from fewrec.report.plots.style import INK, OKABE_ITO, SOFT, joined, new_figure, shown
 from fewrec.report.ranks import RankFigures, task_ranks
 from fewrec.report.results import Results

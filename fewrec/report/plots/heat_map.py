@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fewrec.report.leaderboard import TASK, tasks
+from fewrec.report.measure import measure_of
 from fewrec.report.numbers import fixed, one_line
 from fewrec.report.plots.figure import Plot
-from fewrec.report.plots.measure import measure_of
 from fewrec.report.plots.style import GRID, INK, SOFT, joined, new_figure, shown
 
 if TYPE_CHECKING:

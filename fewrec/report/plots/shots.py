@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fewrec.report.leaderboard import TASK, TRIVIAL
+from fewrec.report.measure import Measure, measure_of, scored, task_name
 from fewrec.report.numbers import interval, one_line
 from fewrec.report.plots.figure import Plot, task_scope
-from fewrec.report.plots.measure import Measure, measure_of, scored, task_name
 from fewrec.report.plots.style import FAINT, INK, SOFT, WIDTH, Look, joined, looks, new_figure, shown, told_apart
 from fewrec.report.results import shot_rank
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from fewrec.report.leaderboard import TRIVIAL, tasks
+from fewrec.report.measure import Measure, measure_of, scored, task_name
 from fewrec.report.numbers import fixed, one_line, short
 from fewrec.report.plots.figure import Plot, task_scope
-from fewrec.report.plots.measure import Measure, measure_of, scored, task_name
 from fewrec.report.plots.style import INK, OKABE_ITO, SOFT, WIDTH, joined, new_figure, plain_log_ticks, shown
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def _draw(rows: pd.DataFrame, x: np.ndarray, on_front: list[int], time: _Time, m
     if beyond:
         axes.text(1, 1, f"{'▲' if measure.lower_is_better else '▼'} {beyond} beyond the axis", ha="right", va="bottom",
                   transform=axes.transAxes, color=SOFT, fontsize=10.5)  # fmt: skip
-    _label(axes, x, y, on_front, [shown(label) for label in rows["label"]], rows["label"].eq("bias").to_numpy())
+    baseline = rows["label"].eq(measure.baseline).to_numpy()
+    _label(axes, x, y, on_front, [shown(label) for label in rows["label"]], baseline)
     return figure
 
 

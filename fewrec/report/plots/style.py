@@ -13,8 +13,8 @@ import pandas as pd
 
 from fewrec.errors import FewrecError
 from fewrec.report.leaderboard import TRIVIAL, tasks
+from fewrec.report.measure import measure_of
 from fewrec.report.numbers import one_line
-from fewrec.report.plots.measure import measure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

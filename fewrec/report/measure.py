@@ -1,4 +1,4 @@
-"""What a task is judged by: RMSE for ratings, AUC for clicks; apart because every plot and the page ask it."""
+"""What a task is judged by: RMSE for ratings, AUC for clicks; apart because every table and plot asks it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from fewrec.report.numbers import one_line
 
 @dataclass(frozen=True)
 class Measure:
-    """A primary metric: its column, its name, whether less is better, and the baseline that skill compares with."""
+    """A primary metric: its column, its name, whether less is better, the baseline that skill compares with, and how
+    the columns of differences to it end (``diff_``, ``p_``)."""
 
     column: str
     name: str
     lower_is_better: bool
     baseline: str
+    ending: str
 
     def cost(self, rows: pd.DataFrame) -> pd.Series:
         """Return the metric so that less is better, infinite where absent."""
@@ -37,13 +39,16 @@ class Measure:
         return str(full["label"].iloc[int(np.argmin(self.cost(full)))])
 
 
-RMSE = Measure("rmse", "RMSE", True, "bias")
-AUC = Measure("auc", "AUC", False, "item-popularity")
+RMSE = Measure("rmse", "RMSE", True, "bias", "bias")
+AUC = Measure("auc", "AUC", False, "item-popularity", "popularity")
 
 
 def measure_of(rows: pd.DataFrame) -> Measure:
-    """Return the primary metric of the rows of a task, or of several of one data set."""
-    return AUC if not rows["rmse"].notna().any() and rows["auc"].notna().any() else RMSE
+    """Return the primary metric of the rows of a task, or of several of one data set.
+
+    Rows of clicks have no RMSE, even where no user of theirs has an AUC; what has no figures at all counts as ratings.
+    """
+    return AUC if (rows["status"] == "ok").any() and not rows["rmse"].notna().any() else RMSE
 
 
 def scored(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame:

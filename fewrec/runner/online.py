@@ -1,0 +1,72 @@
+"""The online protocol: a user's ratings arrive one at a time, each is predicted before it is learnt (prequential)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fewrec.data.table import Scale
+from fewrec.episodes.support import Episodes, QueryBatch, SupportBatch
+from fewrec.learners.base import BatchPredictor, Context
+from fewrec.metrics.rating import clipped_error_sums
+from fewrec.runner.timing import Stopwatch
+
+
+def arrivals(episodes: Episodes, n_query: int, step: int) -> tuple[QueryBatch, SupportBatch, torch.Tensor]:
+    """Return what is asked of all users in a step (from 0), the same with its ratings, and its rows of the query.
+
+    A user's ``n_query`` query rows follow one another in the order in which they arrive.
+    """
+    query, answers, support = episodes.query, episodes.answers, episodes.support
+    rows = torch.arange(step, len(query.item), n_query)
+    episode = query.episode[rows]
+    learnt = replace(
+        support,
+        episode=episode,
+        user=query.user[rows],
+        item=query.item[rows],
+        rating=answers.rating[rows],
+        timestamp=None if answers.timestamp is None else answers.timestamp[rows],
+        offsets=support.user_offsets,  # one rating a user
+    )
+    return QueryBatch(episode, query.user[rows], query.item[rows]), learnt, rows
+
+
+def predict_online(
+    predictor: BatchPredictor, episodes: Episodes, n_query: int, ctx: Context
+) -> tuple[torch.Tensor, float, list[float]]:
+    """Return the predictions of the query, (m,) float64, the seconds of predicting, and those of each update.
+
+    The rating of the last step is predicted and not learnt: nothing comes after it.
+    """
+    out = torch.empty(len(episodes.query.item), dtype=torch.float64)
+    predict_s, update_s = 0.0, []
+    for step in range(n_query):
+        asked, learnt, rows = arrivals(episodes, n_query, step)
+        with Stopwatch(ctx.device) as predicting, torch.no_grad():
+            found = predictor.predict(asked.episode, asked.user, asked.item).detach().cpu().double()
+        predict_s += predicting.seconds
+        if found.shape != rows.shape:
+            raise ValueError(f"predict returned shape {tuple(found.shape)} for {len(rows)} queries")
+        out[rows] = found
+        if step + 1 < n_query:
+            with Stopwatch(ctx.device) as updating:
+                predictor = predictor.update(learnt, ctx)
+            update_s.append(updating.seconds)
+    return out, predict_s, update_s
+
+
+def step_rows(episodes: Episodes, prediction: np.ndarray, n_query: int, first: int, scale: Scale) -> pd.DataFrame:
+    """Return one row an (episode, step): ``n`` ratings, ``se`` and ``ae`` summed over the episode's users."""
+    step = np.tile(np.arange(n_query), len(prediction) // max(n_query, 1))
+    group = episodes.query.episode.numpy() * n_query + step
+    truth = episodes.answers.rating.numpy()
+    sums = clipped_error_sums(group, len(episodes) * n_query, truth, prediction, scale.low, scale.high)
+    places = {
+        "episode": np.repeat(np.arange(first, first + len(episodes)), n_query),
+        "step": np.tile(np.arange(1, n_query + 1), len(episodes)),
+    }
+    return pd.DataFrame({**places, **{name: sums[name] for name in ("n", "se", "ae")}})

@@ -1,0 +1,175 @@
+"""Predictions made elsewhere: read from Parquet or CSV, and put into the order of the query that they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fewrec.episodes.frozen import FrozenTask
+from fewrec.errors import DataError, nearest
+
+_KEYS = ("episode", "user", "item")
+_TABLES = (".csv", ".csv.gz")
+
+
+def read_predictions(path: str | Path, tasks: Sequence[FrozenTask]) -> list[np.ndarray]:
+    """Return for each task its predictions (m,) float64, in the order of its query.
+
+    The file has the columns ``episode``, ``user``, ``item`` and ``prediction``, one row a query rating in any order,
+    and ``task``, the task's name, where there are several tasks.
+
+    Raises ``DataError`` naming the first row that is missing, doubled, unknown or no finite number, and how many are.
+    """
+    path = Path(path).expanduser()
+    expected = sum(len(task.query_columns["item"]) for task in tasks)
+    frame = _read(path, 2 * expected + 1000, several=len(tasks) > 1)
+    if len(tasks) == 1:
+        which = np.zeros(len(frame), np.int64)
+        if "task" in frame:
+            _refuse(path, frame, (frame["task"] != tasks[0].name).to_numpy(), f"not of the task {tasks[0].name}")
+    else:
+        names = [task.name for task in tasks]
+        which = pd.Index(names).get_indexer(pd.Index(frame["task"].astype(object)))
+        if (which < 0).any():
+            said = str(frame["task"].iloc[int(np.argmax(which < 0))])[:100]
+            _refuse(path, frame, which < 0, f"of no task of the episodes ('{said}'{nearest(said, names)})")
+    keys = {name: _whole(path, frame, name) for name in _KEYS}
+    prediction = np.array([_number(value) for value in frame["prediction"].tolist()])
+    return [_in_order(path, frame, np.flatnonzero(which == i), keys, prediction, t) for i, t in enumerate(tasks)]
+
+
+def _in_order(
+    path: Path, frame: pd.DataFrame, rows: np.ndarray, keys: dict[str, np.ndarray], prediction: np.ndarray,
+    task: FrozenTask,
+) -> np.ndarray:  # fmt: skip
+    """Return a task's predictions in the order of its query, after checking that it has each one once."""
+    query, sizes = task.query_columns, (task.record.episodes, task.record.n_users, task.record.dataset.n_items)
+    outside = np.zeros(len(rows), bool)
+    for name, size in zip(_KEYS, sizes, strict=True):
+        outside |= (keys[name][rows] < 0) | (keys[name][rows] >= size)
+    wanted = np.ravel_multi_index(tuple(query[name] for name in _KEYS), sizes)
+    given = np.full(len(rows), -1)
+    given[~outside] = np.ravel_multi_index(tuple(keys[name][rows][~outside] for name in _KEYS), sizes)
+    _refuse(path, frame, rows[~np.isin(given, wanted)], "no query rating of the episodes")
+    again = pd.Series(given).duplicated().to_numpy()
+    _refuse(path, frame, rows[again], "a query rating that has a prediction already")
+    missing = ~np.isin(wanted, given)
+    if missing.any():
+        first = int(np.argmax(missing))
+        at = ", ".join(f"{name} {query[name][first]}" for name in _KEYS)
+        raise DataError(
+            f"{path}: no prediction for {at} of {task.name} ({int(missing.sum()):,} of {len(wanted):,} are missing)"
+        )
+    _refuse(path, frame, rows[~np.isfinite(prediction[rows])], "no finite number (NaN is a failure, never a score)")
+    order = np.argsort(given)
+    out = np.empty(len(wanted))
+    out[np.argsort(wanted)] = prediction[rows[order]]
+    return out
+
+
+def _refuse(path: Path, frame: pd.DataFrame, rows: np.ndarray, said: str) -> None:
+    """Raise ``DataError`` on the first of the rows (indices, or a mask) and their number, if there are any."""
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    if len(rows):
+        first = {name: frame[name].iloc[int(rows[0])] for name in (*_KEYS, "prediction")}
+        at = ", ".join(f"{name} {first[name]}" for name in _KEYS)
+        number = "1 such row" if len(rows) == 1 else f"{len(rows):,} such rows"
+        raise DataError(f"{path}: row {rows[0] + 1} ({at}, prediction {first['prediction']}): {said}; {number}")
+
+
+def _number(value: Any) -> float:
+    """Return a prediction as a number, NaN if it is none; Python's ``float`` keeps every digit of a text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _whole(path: Path, frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a column as int64; raise ``DataError`` at the first value that is no whole number."""
+    number = pd.to_numeric(frame[name], errors="coerce")
+    if pd.api.types.is_signed_integer_dtype(number.dtype) and not number.isna().any():
+        return number.to_numpy(np.int64)
+    values = number.to_numpy(np.float64, na_value=np.nan)
+    bad = ~(np.abs(values) < 2**53) | (values != np.floor(values))
+    _refuse(path, frame, bad, f"{name} is no whole number")
+    return values.astype(np.int64)
+
+
+def _read(path: Path, most: int, several: bool) -> pd.DataFrame:
+    """Return the file's columns that count, as it has them; refuse files of more than ``most`` rows."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    name = path.name.lower()
+    if name.endswith((".parquet", ".pq")):
+        frame = _read_parquet(path, most, several)
+    elif name.endswith(_TABLES):
+        frame = _read_csv(path, most, several)
+    else:
+        raise DataError(f"{path}: predictions come as .parquet or .csv")
+    if len(frame) > most:
+        raise DataError(f"{path}: more than {most:,} rows, at least twice as many as the query has")
+    return frame
+
+
+def _columns(path: Path, found: Sequence[str], several: bool) -> list[str]:
+    wanted = [*_KEYS, "prediction", *(["task"] if several or "task" in found else [])]
+    for name in wanted:
+        if list(found).count(name) != 1:
+            shown = ", ".join(f"'{one}'" for one in list(found)[:12])
+            why = " (there are several tasks: name each row's, or give --episodes the folder of one)"
+            said = "no column" if name not in found else "more than one column"
+            raise DataError(f"{path}: {said} '{name}' among {shown}{why if name == 'task' else ''}")
+    return wanted
+
+
+def _read_parquet(path: Path, most: int, several: bool) -> pd.DataFrame:
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            wanted = _columns(path, schema.names, several)
+            for name in wanted:
+                kind = schema.field(name).type
+                if name == "task":
+                    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+                    fits = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+                else:
+                    fits = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+                if not fits:
+                    raise DataError(f"{path}: column '{name}' is {kind}, not {'text' if name == 'task' else 'numbers'}")
+            if file.metadata.num_rows > most:
+                raise DataError(f"{path}: {file.metadata.num_rows:,} rows, at least twice as many as the query has")
+        table = pq.read_table(path, columns=wanted, read_dictionary=["task"] if "task" in wanted else None)
+        return table.replace_schema_metadata(None).to_pandas()  # what pandas wrote about it may be anything
+    except (OSError, pa.ArrowException, MemoryError, ValueError, TypeError) as error:
+        said = str(error).strip().splitlines()
+        raise DataError(
+            f"{path}: not a readable Parquet file ({said[0][:200] if said else type(error).__name__})"
+        ) from None
+
+
+def _read_csv(path: Path, most: int, several: bool) -> pd.DataFrame:
+    try:
+        found = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+        wanted = _columns(path, found, several)
+        return pd.read_csv(
+            path, usecols=wanted, nrows=most + 1, encoding="utf-8-sig", dtype={"task": str, "prediction": str},
+        )  # fmt: skip
+    except (
+        OSError,
+        EOFError,
+        UnicodeDecodeError,
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        ValueError,
+    ) as error:
+        said = str(error).strip().splitlines()
+        raise DataError(
+            f"{path}: not a readable CSV file ({said[0][:200] if said else type(error).__name__})"
+        ) from None
