@@ -12,6 +12,7 @@ import pandas as pd
 
 from fewrec.data.cards import Card, load_card
 from fewrec.data.fetch import Notify, fetch
+from fewrec.data.parsed import parsed
 from fewrec.data.readers import (
     amazon,
     anime,
@@ -70,7 +71,11 @@ def load_dataset(
         return open_card(card)
     fetched = fetch(card, offline=offline, cache=cache, notify=notify)
     stem = Path(next(iter(fetched.files))).stem
-    dataset = read_files(card, fetched.folder, getattr(fetched.source, "format", ""), stem)
+
+    def read() -> Dataset:
+        return read_files(card, fetched.folder, getattr(fetched.source, "format", ""), stem)
+
+    dataset = parsed(card, fetched.folder.parent, fetched.files, read)
     _check_size(card, dataset)
     sources = {f"{fetched.source.label}: {file}": sha256 for file, sha256 in sorted(fetched.files.items())}
     return replace(dataset, sources=sources)

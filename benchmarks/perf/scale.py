@@ -1,0 +1,105 @@
+"""25 million ratings in MovieLens-32M's format: generated, loaded from text and from the kept copy, and sampled from.
+
+    .venv/bin/python benchmarks/perf/scale.py make FOLDER [ratings]
+    .venv/bin/python benchmarks/perf/scale.py text|kept|frame FOLDER
+
+The latter prints {"seconds": ..., "peak_gb": ...} of loading, indexing and the first episodes, each in a process of its
+own so that its peak is its own. ``frame`` is the usual way: pandas and a dict of lists.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+RATINGS, USERS, ITEMS = 25_000_000, 162_000, 59_000
+SHAPE = {"n_users": 5, "k_shot": 5, "n_query": 10}
+
+
+def make(folder: Path, ratings: int = RATINGS) -> None:
+    """Write ratings.csv and movies.csv: no pair twice, popular films as popular as in the real ones."""
+    rng = np.random.default_rng(0)
+    users = max(20, int(USERS * ratings / RATINGS))
+    wanted = rng.pareto(1.2, users) + 0.2
+    count = np.maximum((wanted / wanted.sum() * ratings).astype(int), 20).clip(max=ITEMS // 4)
+    user = np.repeat(np.arange(1, users + 1), count)
+    first = rng.integers(0, ITEMS, users)
+    within = np.arange(len(user)) - np.repeat(count.cumsum() - count, count)
+    step = 4 * rng.integers(0, ITEMS // 8, users) + 1  # odd and below the prime: walks through items without repeating
+    item = 1 + (np.repeat(first, count) + within * np.repeat(step, count)) % 59_009
+    rating = rng.integers(1, 11, len(user)) / 2
+    stamp = 1_000_000_000 + rng.integers(0, 700_000_000, len(user))
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"userId": user, "movieId": item, "rating": rating, "timestamp": stamp})
+    options = pa.csv.WriteOptions(quoting_style="none")
+    pa.csv.write_csv(table, folder / "ratings.csv", options)
+    movies = np.unique(item)
+    titles = [f'"Film, The {number} ({1930 + number % 90})"' for number in movies.tolist()]
+    lines = [f"{m},{t},Comedy|Drama\n" for m, t in zip(movies.tolist(), titles, strict=True)]
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + "".join(lines), encoding="utf-8")
+
+
+def loaded(folder: Path, kept: bool) -> None:
+    """Load as ``load_dataset`` does after fetching, split, and draw the first thousand episodes."""
+    from fewrec.data import parsed as copies
+    from fewrec.data.cards import load_card
+    from fewrec.data.download import sha256_of
+    from fewrec.data.load import read_files
+    from fewrec.episodes.protocol import Protocol
+    from fewrec.episodes.sampler import EpisodeSampler
+    from fewrec.episodes.split import split_dataset
+
+    card = load_card("ml-32m")
+    files = {name: sha256_of(folder / name) for name in ("ratings.csv", "movies.csv")}  # every load verifies them
+
+    def read():
+        if kept:
+            raise SystemExit("there is no kept copy; run `text` before")
+        return read_files(card, folder, "movielens-csv", "ratings")
+
+    dataset = copies.parsed(card, folder, files, read)
+    protocol = Protocol(state="user-cold", k_max=5)
+    episodes = EpisodeSampler.of(split_dataset(dataset, protocol, 0), protocol).sample(0, 1000, **SHAPE)
+    assert len(episodes) == 1000
+
+
+def framed(folder: Path) -> None:
+    """Do the same with pandas and a dict of lists, a thousand episodes one by one."""
+    import pandas as pd
+
+    frame = pd.read_csv(folder / "ratings.csv")
+    by_user: dict[int, list[tuple[int, float]]] = {}
+    for user, item, rating in zip(frame.userId.tolist(), frame.movieId.tolist(), frame.rating.tolist(), strict=True):
+        by_user.setdefault(user, []).append((item, rating))
+    rng = np.random.default_rng(0)
+    users = [user for user, own in by_user.items() if len(own) >= SHAPE["k_shot"] + SHAPE["n_query"]]
+    test = rng.permutation(users)[: len(users) // 5]
+    for _ in range(1000):
+        for user in rng.choice(test, SHAPE["n_users"], replace=False):
+            own = by_user[user]
+            chosen = rng.permutation(len(own))
+            support, query = chosen[: SHAPE["k_shot"]], chosen[-SHAPE["n_query"] :]
+            _ = [own[i] for i in support], [own[i] for i in query]
+
+
+def main() -> None:
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    if what == "make":
+        make(folder, *map(int, sys.argv[3:]))
+        return
+    start = time.perf_counter()
+    framed(folder) if what == "frame" else loaded(folder, kept=what == "kept")
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds, "peak_gb": peak}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What a large data set's files were read into, kept beside them, so that text is parsed once; plain Parquet and JSON.
+
+The folder's name is a hash of the card, the files' SHA-256 and the sources of the readers: another reader, or another
+card, finds nothing and reads the text again. Damaged or foreign files in it are read as if they weren't there.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fewrec.data.cards import Card
+from fewrec.data.table import Catalog, Dataset, RatingTable
+from fewrec.seeding import digest
+
+LEAST_RATINGS = 1_000_000  # below, reading the text takes a second or two
+_FORMAT = 1
+_DECIDES = ("load.py", "parsed.py", "table.py", "template.py", "validate.py", "readers")
+
+
+def parsed(card: Card, home: Path, files: dict[str, str], read: Callable[[], Dataset]) -> Dataset:
+    """Return what ``read`` gives for the ``files`` (name -> SHA-256), from ``home`` where it was kept before.
+
+    It is kept where it has ``LEAST_RATINGS`` or more; a folder that can't be written is no error, only slower.
+    """
+    folder = home / f"parsed-{digest([_FORMAT, card.model_dump(mode='json'), files, _sources()], 16)}"
+    found = _load(folder, card)
+    if found is not None:
+        return found
+    dataset = read()
+    if len(dataset.table) >= LEAST_RATINGS:
+        try:
+            _store(folder, dataset)
+        except OSError:
+            pass
+    return dataset
+
+
+@functools.cache
+def _sources() -> str:
+    """Return a hash of the sources that decide what files are read into."""
+    root, h = Path(__file__).parent, hashlib.sha256()
+    for name in _DECIDES:
+        for file in sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]:
+            h.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
+    return h.hexdigest()
+
+
+def _store(folder: Path, dataset: Dataset) -> None:
+    table = dataset.table
+    columns: dict[str, Any] = {"user": table.user.astype(np.int32), "item": table.item.astype(np.int32)}
+    short = table.rating.astype(np.float32)
+    columns["rating"] = short if (short == table.rating).all() else table.rating
+    if table.timestamp is not None:
+        columns["timestamp"] = table.timestamp
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".parsed-"))
+    try:
+        for old in folder.parent.glob("parsed-*"):  # of another card, file or version: never looked at again
+            shutil.rmtree(old, ignore_errors=True)
+        pq.write_table(pa.table(columns), part / "ratings.parquet", compression="lz4", use_dictionary=False)
+        users = {"id": _column(dataset.user_ids)}
+        if dataset.user_set is not None:
+            users["set"] = pa.array(dataset.user_set)
+        pq.write_table(pa.table(users), part / "users.parquet")
+        pq.write_table(pa.table({"id": _column(dataset.catalog.item_ids)}), part / "items.parquet")
+        for name, frame in (("text", dataset.catalog.text), ("features", dataset.user_features)):
+            if frame is not None:
+                frame.to_parquet(part / f"{name}.parquet", index=False)
+        facts = {"ratings": len(table), "notes": list(dataset.notes), "sha256": table.sha256}
+        (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _load(folder: Path, card: Card) -> Dataset | None:
+    try:
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        ratings = pq.read_table(folder / "ratings.parquet", memory_map=True)
+        users, items = (pq.read_table(folder / f"{name}.parquet") for name in ("users", "items"))
+        text, features = (_frame(folder / f"{name}.parquet") for name in ("text", "features"))
+        table = RatingTable(
+            user=ratings["user"].to_numpy(),
+            item=ratings["item"].to_numpy(),
+            rating=ratings["rating"].to_numpy(),
+            timestamp=ratings["timestamp"].to_numpy() if "timestamp" in ratings.column_names else None,
+            n_users=users.num_rows,
+            n_items=items.num_rows,
+        )
+        del ratings
+        if table.sha256 != facts["sha256"]:
+            return None
+        return Dataset(
+            name=card.name,
+            table=table,
+            catalog=Catalog(item_ids=_ids(items), text=text, template=card.template),
+            scale=card.scale.scale(),
+            user_ids=_ids(users),
+            kind=card.kind,
+            user_features=features,
+            user_set=users["set"].to_numpy() if "set" in users.column_names else None,
+            licence=card.licence,
+            citation=card.citation,
+            homepage=card.homepage,
+            notes=tuple(facts["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return None
+
+
+def _column(ids: np.ndarray) -> pa.Array:
+    return pa.array(ids if np.issubdtype(ids.dtype, np.integer) else [str(one) for one in ids.tolist()])
+
+
+def _ids(table: pa.Table) -> np.ndarray:
+    ids = table["id"].to_numpy()
+    return ids if np.issubdtype(ids.dtype, np.integer) else ids.astype(object)
+
+
+def _frame(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    frame = pq.read_table(path).to_pandas()
+    return frame.astype({name: object for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])})
