@@ -86,6 +86,28 @@ def memory_table() -> str:
     return "\n".join(lines)
 
 
+def published_table(suite: str) -> str:
+    """Return the rows of a published protocol: all learners by RMSE, figures of the five highest-rated items beside."""
+    table = pd.read_csv(ROOT / f"results/reference/{suite}/leaderboard.csv")
+    names = ("top5_precision", "top5_ndcg", "top5_mrr")
+    lines = [
+        "| row | RMSE [95 %] | − bias [95 %] | MAE | P@5 | nDCG@5 | MRR@5 | AUC | meta-fit s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in table[table["status"] == "ok"].to_dict("records"):
+        cells = [
+            f"*{row['label']}*" if row["learner"] in TRIVIAL else f"`{row['label']}`",
+            interval(row["rmse"], row["rmse_low"], row["rmse_high"]),
+            interval(row["diff_bias"], row["diff_bias_low"], row["diff_bias_high"], sign=True),
+            fixed(row["mae"], 4),
+            *(fixed(row[name], 3) for name in names),
+            fixed(row["auc"], 3),
+            short(row["meta_fit_s"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def shots_table() -> str:
     """Return, from results/reference/shots, each learner's difference to bias at every K, best mean first."""
     table = pd.read_csv(ROOT / "results/reference/shots/leaderboard.csv")
@@ -273,6 +295,8 @@ PAGES = {
         "decoder": lambda: suite_table("lm_decoder"),
         "ablation": lambda: suite_table("lm_ablation"),
     },
+    "docs/published/recbole-metarec.md": {"recbole": lambda: published_table("recbole-metarec-ml-100k")},
+    "docs/published/clover.md": {"clover-ml-100k": lambda: published_table("clover-ml-100k")},
     "docs/learners.md": {"shots": shots_table, "curves": curves_table, "l2l": l2l_table},
 }
 

@@ -16,7 +16,7 @@ from fewrec.paths import data_folder
 def test_every_card_that_comes_with_fewrec_is_valid_and_named_like_its_file():
     cards = list_cards(own=False)
     assert "ml-100k" in [card.name for card in cards]
-    assert len(cards) == 15
+    assert len(cards) == 17
     assert {card.name for card in cards} == {path.stem for path in data_folder("datasets").glob("*.toml")}
     for card in cards:
         assert card.licence and card.citation and card.homepage
