@@ -14,13 +14,16 @@ from fewrec.report.curves import learning_curves
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.report.render import write_leaderboard
 from fewrec.report.results import Results, load_results
+from fewrec.report.steps import FILE as STEPS
+from fewrec.report.steps import step_rows
 
 # an absolute path of two parts or more, not inside an address; what is left is its last part
 _PATH = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;:()<>|]+[/\\])+([^\s/\\'\"`,;:()<>|]*)")
 
 
 def export_reference(run_folder: str | Path, reference_folder: str | Path) -> None:
-    """Write manifest.json (with all cells), scores.parquet, leaderboard.* and curves.csv of a run into a folder.
+    """Write manifest.json (with all cells), scores.parquet, leaderboard.* and curves.csv of a run into a folder, and
+    of the online protocol steps.parquet.
 
     Raises ``DataError`` where the run is broken or unfinished, or the two folders are the same; ``FolderError`` where
     the reference can't be written.
@@ -34,6 +37,10 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
     if not len(results.cells):
         raise DataError(f"{run_folder}: there is no finished cell to export; run the suite first")
     write_cells(results, reference_folder)
+    steps = step_rows(run_folder)
+    if len(steps):
+        table = pa.Table.from_pandas(steps, preserve_index=False).replace_schema_metadata(None)
+        write_with(reference_folder / STEPS, lambda part: pq.write_table(table, part, compression="zstd"))
     curves = learning_curves(run_folder)
     if len(curves):
         write_whole(reference_folder / "curves.csv", curves.to_csv(index=False, float_format="%.6g").encode())

@@ -17,6 +17,8 @@ from fewrec.episodes.split import split_dataset
 from fewrec.episodes.support import Support
 from fewrec.learners.base import BatchPredictor, Context
 from fewrec.learners.registry import learner_class
+from fewrec.report.export import export_reference
+from fewrec.report.steps import error_by_step
 from fewrec.runner.online import predict_online, step_rows
 from tests.runner.conftest import TINY
 
@@ -118,6 +120,13 @@ def test_a_run_keeps_errors_by_step_and_the_latency_of_an_update(data, tmp_path)
     assert len(timing["update_ms"]) == 6 * 5 and min(timing["update_ms"]) > 0
     plain = out / "cells" / cells["user-cold"]["cell"]
     assert "update_ms" not in json.loads((plain / "timing.json").read_text()) and not list(plain.glob("steps-*"))
+    by_step = error_by_step(result)
+    assert by_step["step"].tolist() == [1, 2, 3, 4, 5, 6] and set(by_step["protocol"]) == {"user-cold, online=True"}
+    pooled = np.sqrt((by_step["rmse"] ** 2 * by_step["n"]).sum() / by_step["n"].sum())
+    online = result.leaderboard.set_index("protocol").loc["user-cold, online=True"]
+    assert pooled == pytest.approx(online["rmse"]) and online["update_ms_p95"] >= online["update_ms_p50"] > 0
+    export_reference(out, tmp_path / "reference")
+    assert error_by_step(fewrec.load_results(tmp_path / "reference")).equals(by_step)
     again = fewrec.run(path, out=tmp_path / "again", **options)
     assert again.scores.equals(result.scores)
 
