@@ -47,20 +47,20 @@ def plot(found: list[dict[str, float | str]], device: torch.device, folder: Path
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "fewrec"
     from matplotlib import pyplot
-    from matplotlib.ticker import ScalarFormatter
 
     figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
     for row in ROWS:
         own = [each for each in found if each["row"] == row]
         axes.plot([each["in_flight"] for each in own], [each["episodes_per_s"] for each in own], marker="o", label=row)
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    counts = sorted({int(each["in_flight"]) for each in found})
+    axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_ylim(bottom=0)
     axes.set(xlabel="episodes in flight", ylabel="episodes a second")
     where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
     axes.set_title(f"MiniLM: 5 users, K = 5, Q = 10, MovieLens-100K; {where}", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     for ending in ("png", "svg"):
         path = folder / f"in-flight-{device.type}.{ending}"
         figure.savefig(path, dpi=150, metadata={"Date": None} if ending == "svg" else None)
