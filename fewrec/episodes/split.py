@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -22,20 +23,34 @@ MetaSet = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, eq=False)
 class UserRows:
-    """Ratings grouped by user: those of the pool's user *u* are rows ``offsets[u]:offsets[u + 1]``.
-
-    ``time_rank`` numbers a user's distinct timestamps from 0 (all 0 where there are none), for sorting by time.
-    """
+    """Ratings grouped by user: those of the pool's user *u* are rows ``offsets[u]:offsets[u + 1]``."""
 
     offsets: np.ndarray
     item: np.ndarray
     rating: np.ndarray
     timestamp: np.ndarray | None
-    time_rank: np.ndarray
 
     @property
     def counts(self) -> np.ndarray:
         return np.diff(self.offsets)
+
+    @cached_property
+    def time_rank(self) -> np.ndarray:
+        """(n,): a user's distinct timestamps numbered from 0 (all 0 where there are none), for sorting by time.
+
+        Made when time order asks for it: of 25 million ratings it takes several seconds.
+        """
+        rank = np.zeros(len(self.item), np.int64)
+        if self.timestamp is None or not len(rank):
+            return rank
+        user = np.repeat(np.arange(len(self.counts)), self.counts)
+        by_time = np.lexsort((self.timestamp, user))
+        of_user, time = user[by_time], self.timestamp[by_time]
+        same_user = np.concatenate([[False], of_user[1:] == of_user[:-1]])
+        step = np.concatenate([[False], time[1:] != time[:-1]]) & same_user
+        running, first = step.cumsum(), np.flatnonzero(~same_user)
+        rank[by_time] = running - np.repeat(running[first], np.diff(np.append(first, len(user))))
+        return rank
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +118,12 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
     if protocol.user_split == "given":
         user_set = _given(dataset, table)
     else:
-        rated = np.unique(table.user)
+        rated = _occurring(table.user, table.n_users)
         user_set = _assign(rated, table.n_users, protocol.user_shares, seed, "split/users", dataset.name)
     unseen_items = protocol.state in UNSEEN_ITEM_STATES
     if unseen_items:
-        item_set = _assign(
-            np.unique(table.item), table.n_items, protocol.item_shares, seed, "split/items", dataset.name
-        )
+        items = _occurring(table.item, table.n_items)
+        item_set = _assign(items, table.n_items, protocol.item_shares, seed, "split/items", dataset.name)
     else:
         item_set = np.zeros(table.n_items, np.int8)
     of_user, of_item = user_set[table.user], item_set[table.item]
@@ -124,10 +138,11 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
         raise SuiteError(f"{dataset.name}: the split leaves no meta-train ratings; check user_shares and item_shares")
 
     kept = table.select(in_meta_train)
-    meta_users, compact = np.unique(kept.user, return_inverse=True)
-    meta_train = RatingTable(compact, kept.item, kept.rating, kept.timestamp, len(meta_users), table.n_items)
+    meta_users = _occurring(kept.user, table.n_users)
     index_of = np.full(table.n_users, -1, np.int64)
     index_of[meta_users] = np.arange(len(meta_users))
+    compact = index_of[kept.user]
+    meta_train = RatingTable(compact, kept.item, kept.rating, kept.timestamp, len(meta_users), table.n_items)
     seen = np.zeros(table.n_items, bool)
     seen[kept.item] = True
     features = _encode_features(dataset.user_features)
@@ -172,6 +187,11 @@ def _of_users(dataset: Dataset, limits: tuple[int, int] | None) -> RatingTable:
             f"users have {counts.min()} to {counts.max()}"
         )
     return kept
+
+
+def _occurring(codes: np.ndarray, n: int) -> np.ndarray:
+    """Return the codes below ``n`` that occur, in order: ``np.unique`` without its sort."""
+    return np.flatnonzero(np.bincount(codes, minlength=n))
 
 
 def _given(dataset: Dataset, table: RatingTable) -> np.ndarray:
@@ -219,20 +239,12 @@ def _held_out_half(table: RatingTable, rows: np.ndarray, order: str, seed: int) 
 
 def _group(table: RatingTable, rows: np.ndarray, users: np.ndarray) -> UserRows:
     index = np.flatnonzero(rows)
-    index = index[np.lexsort((table.item[index], table.user[index]))]
+    # A pair of user and item is one number and comes once: sorting that is several times faster than by two keys.
+    index = index[np.argsort(table.user[index] * table.n_items + table.item[index])]
     counts = np.bincount(table.user[index], minlength=table.n_users)[users]
     time = None if table.timestamp is None else table.timestamp[index]
-    rank = np.zeros(len(index), np.int64)
-    if time is not None and len(index):
-        by_time = np.lexsort((time, table.user[index]))
-        user, sorted_time = table.user[index][by_time], time[by_time]
-        same_user = np.concatenate([[False], user[1:] == user[:-1]])
-        step = np.concatenate([[False], sorted_time[1:] != sorted_time[:-1]]) & same_user
-        running = step.cumsum()
-        first = np.flatnonzero(~same_user)
-        rank[by_time] = running - np.repeat(running[first], np.diff(np.append(first, len(user))))
     offsets = np.concatenate([[0], counts.cumsum()])
-    return UserRows(offsets, table.item[index], table.rating[index], time, rank)
+    return UserRows(offsets, table.item[index], table.rating[index], time)
 
 
 def _item_shots(table: RatingTable, rows: np.ndarray, index_of: np.ndarray) -> ItemShots:

@@ -57,7 +57,7 @@ def trivial_rows(pairs: Pairs, seed: int) -> list[Row]:
 
 def _source(pairs: Pairs, seed: int) -> MetaTrainSet:
     """Return train as a meta-train set; nobody is there to draw episodes from, and closed forms draw none."""
-    nobody = UserRows(*(np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0), None, np.empty(0, np.int64)))
+    nobody = UserRows(*(np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0), None))
     none = np.empty(0, np.int64)
     pool = Pool(none, none, nobody, nobody, popularity=none)
     seen = np.bincount(pairs.train.item, minlength=pairs.train.n_items) > 0
