@@ -45,6 +45,8 @@ _ROWS = [
      "Snell, Swersky & Zemel, NeurIPS 2017"),
     ("gp", "gp:GP", "Gaussian process, low-rank covariance fitted on meta-train, exact posterior", "",
      "Rasmussen & Williams, MIT Press 2006; Lawrence & Urtasun, ICML 2009"),
+    ("hybrid-gp", "hybrid_gp:HybridGP", "gp whose items are what their texts say until their ratings say otherwise",
+     "item_text", "Lawrence & Urtasun, ICML 2009; Agarwal & Chen, KDD 2009"),
     ("maml-mf", "meta_mf:MAMLMF", "second-order MAML over matrix factorization", "",
      "Finn, Abbeel & Levine, ICML 2017"),
     ("fomaml-mf", "meta_mf:FOMAMLMF", "first-order MAML over matrix factorization", "",
