@@ -47,6 +47,18 @@ def test_every_form_of_the_table_shows_them(results):
     assert latex(results, frame)
 
 
+def test_ndcg_at_several_k_is_a_column_each_and_that_at_5_is_empty(new_run):
+    run = new_run("two")
+    frame = drawn_scores(1.0).rename(columns={"ndcg5": "ndcg3"}).assign(ndcg10=0.25)
+    run.cell("bias", frame, ndcg_at=[3, 10])
+    results = load_results(run.path)
+    (row,) = results.leaderboard.to_dict("records")
+    assert np.isnan(row["ndcg5"]) and row["ndcg3"] == pytest.approx(frame["ndcg3"].mean()) and row["ndcg10"] == 0.25
+    assert row["ndcg3_low"] < row["ndcg3"] < row["ndcg3_high"]
+    assert [column.head for column in optional_columns(results.leaderboard)] == ["nDCG@3", "nDCG@10"]
+    assert f"| {row['ndcg3']:.4f} [" in markdown(results, results.leaderboard)
+
+
 def test_tables_without_them_have_no_column_more(new_run):
     run = new_run("plain")
     run.cell("bias", drawn_scores(1.0))
