@@ -134,11 +134,13 @@ def test_a_few_lines_of_numpy_give_the_same_figures(suite, data, tmp_path):
 
 @pytest.mark.parametrize("data", ["ml-1m"], indirect=True)
 def test_a_few_lines_of_numpy_give_the_same_figures_of_melus_four_states(data, tmp_path):
-    suite, options = "published/melu-ml-1m", {"data": data, "seeds": [0], "episodes": EPISODES}
+    states = ("user-cold", "item-cold", "both-cold", "warm")
+    suite = "published/melu-ml-1m"
+    options = {"data": data, "states": states, "seeds": [0], "episodes": EPISODES}
     table = fewrec.run(suite, learners=LEARNERS, out=tmp_path / "run", progress=False, **options).leaderboard
     export_suite(suite, tmp_path / "frozen", **options)
     year = data.catalog.text["year"].astype(int).to_numpy()
-    for state in ("user-cold", "item-cold", "both-cold", "warm"):
+    for state in states:
         (task,) = (tmp_path / "frozen").glob(f"*/{state}+*/seed-0/n1-krest-q10")
         parts = [pd.read_parquet(task / f"{name}.parquet") for name in ("users", "support", "query", "answers")]
         _, support, query, answers = parts

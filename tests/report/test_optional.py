@@ -80,3 +80,12 @@ def test_published_rows_are_shown_with_their_source_and_a_suite_without_them_has
     text = markdown(results, results.leaderboard)
     assert "| row | P@5 | MRR@5 | source |" in text
     assert r"| A\|B | 0.5345 |  | Doe 2020, table 2 |" in text and "| C |  | 0.25 | Doe 2020 |" in text
+
+
+def test_users_whom_limits_exclude_have_too_few_or_too_many_ratings(new_run):
+    for name, limits, why in (("free", None, "too few ratings"), ("cut", [13, 100], "too few or too many ratings")):
+        run = new_run(name)
+        protocol = {"state": "user-cold", "k_max": 5} | ({"episode_ratings": limits} if limits else {})
+        run.cell("bias", drawn_scores(1.0), protocol=protocol)
+        results = load_results(run.path)
+        assert f"3 excluded ({why})" in markdown(results, results.leaderboard)
