@@ -108,6 +108,27 @@ def published_table(suite: str) -> str:
     return "\n".join(lines)
 
 
+def melu_table(state: str) -> str:
+    """Return the rows of one state of results/reference/melu-ml-1m by MAE, the metric of the published table."""
+    table = pd.read_csv(ROOT / "results/reference/melu-ml-1m/leaderboard.csv")
+    table = table[(table["state"] == state) & (table["status"] == "ok")].sort_values("mae", kind="stable")
+    lines = [
+        "| row | MAE [95 %] | RMSE | − bias, RMSE [95 %] | nDCG@1 | nDCG@3 | AUC | meta-fit s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in table.to_dict("records"):
+        cells = [
+            f"*{row['label']}*" if row["learner"] in TRIVIAL else f"`{row['label']}`",
+            interval(row["mae"], row["mae_low"], row["mae_high"]),
+            fixed(row["rmse"], 4),
+            interval(row["diff_bias"], row["diff_bias_low"], row["diff_bias_high"], sign=True),
+            *(fixed(row[name], 3) for name in ("ndcg1", "ndcg3", "auc")),
+            short(row["meta_fit_s"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def shots_table() -> str:
     """Return, from results/reference/shots, each learner's difference to bias at every K, best mean first."""
     table = pd.read_csv(ROOT / "results/reference/shots/leaderboard.csv")
@@ -297,6 +318,9 @@ PAGES = {
     },
     "docs/published/recbole-metarec.md": {"recbole": lambda: published_table("recbole-metarec-ml-100k")},
     "docs/published/clover.md": {"clover-ml-100k": lambda: published_table("clover-ml-100k")},
+    "docs/published/melu.md": {
+        state: (lambda state=state: melu_table(state)) for state in ("user-cold", "item-cold", "both-cold")
+    },
     "docs/learners.md": {"shots": shots_table, "curves": curves_table, "l2l": l2l_table},
 }
 

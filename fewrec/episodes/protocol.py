@@ -11,7 +11,7 @@ STATES: tuple[State, ...] = ("user-cold", "item-cold", "both-cold", "warm")
 UNSEEN_ITEM_STATES = ("item-cold", "both-cold")
 KNOWN_USER_STATES = ("warm", "item-cold")
 OF_EPISODES = ("user_activity", "query_strata", "support_noise", "online")
-_LATER = ("user_split", "user_ratings", *OF_EPISODES)
+_LATER = ("user_split", "user_ratings", "item_years", "episode_ratings", *OF_EPISODES)
 
 
 class Protocol(BaseModel):
@@ -24,7 +24,14 @@ class Protocol(BaseModel):
 
     ``user_split`` "given" takes each user's meta set from the data set, which brings a published split.
     ``user_ratings`` (lowest, highest): only users with so many ratings are in the data set at all, as published
-    protocols have it.
+    protocols have it. ``episode_ratings`` (lowest, highest) limits the ratings that a user's episodes are drawn from:
+    in each meta set others are never drawn, and those of them that no episode can have are left out of meta-train too,
+    so that what a learner is fitted on are the ratings that such episodes are made of (Lee et al., KDD 2019).
+
+    ``item_years`` (seen, validation) takes items by their year in place of ``item_shares``: those up to the first year
+    are seen, those after it and up to the second are meta-validation's unseen items, later ones meta-test's. Where no
+    item is unseen all up to the second year are seen, and later ones are left out. With ``support_items`` "unseen"
+    nothing is held out in item-cold: all ratings of seen items stay in meta-train. Items without a year count as seen.
 
     The other conditions concern episodes of meta-validation and meta-test alone. ``user_activity``: whether all
     eligible users are drawn from, or the half with the fewest ("light") or the most ratings ("heavy").
@@ -45,6 +52,8 @@ class Protocol(BaseModel):
     item_shots: int = Field(default=0, ge=0)
     user_split: Literal["drawn", "given"] = "drawn"
     user_ratings: tuple[int, int] | None = None
+    item_years: tuple[int, int] | None = None
+    episode_ratings: tuple[int, int] | None = None
     user_activity: Literal["all", "light", "heavy"] = "all"
     query_strata: int = Field(default=1, ge=1)
     support_noise: float = Field(default=0.0, ge=0, le=1)
@@ -60,12 +69,19 @@ class Protocol(BaseModel):
             )
         return shares
 
-    @field_validator("user_ratings")
+    @field_validator("user_ratings", "episode_ratings")
     @classmethod
     def _low_is_not_above_high(cls, limits: tuple[int, int] | None) -> tuple[int, int] | None:
         if limits is not None and not 1 <= limits[0] <= limits[1]:
             raise ValueError(f"give the lowest and the highest number of ratings, not {limits[0]} and {limits[1]}")
         return limits
+
+    @field_validator("item_years")
+    @classmethod
+    def _years_are_in_order(cls, years: tuple[int, int] | None) -> tuple[int, int] | None:
+        if years is not None and years[0] > years[1]:
+            raise ValueError(f"give the last year of seen items and of validation's, not {years[0]} and {years[1]}")
+        return years
 
     @model_validator(mode="after")
     def _conditions_fit_the_state(self) -> Protocol:
@@ -73,8 +89,10 @@ class Protocol(BaseModel):
             for name, default in (("item_shots", 0), ("support_items", "seen")):
                 if getattr(self, name) != default:
                     raise ValueError(f"{name} belongs to the unseen-item states ({', '.join(UNSEEN_ITEM_STATES)})")
+        if self.item_years is not None and self.item_shares != type(self).model_fields["item_shares"].default:
+            raise ValueError("item_years takes the place of item_shares; give one of them")
         if self.query_strata > 1 and self.order == "time":
-            raise ValueError("query_strata needs order = \"random\": in time order the query is the latest ratings")
+            raise ValueError('query_strata needs order = "random": in time order the query is the latest ratings')
         return self
 
     def canonical(self) -> dict[str, Any]:
@@ -86,7 +104,7 @@ class Protocol(BaseModel):
         for name in _LATER:
             if fields[name] == type(self).model_fields[name].default:
                 del fields[name]
-        if self.state not in UNSEEN_ITEM_STATES:
+        if self.state not in UNSEEN_ITEM_STATES or self.item_years is not None:
             del fields["item_shares"]
         return fields
 

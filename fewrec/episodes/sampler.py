@@ -88,6 +88,8 @@ class EpisodeSampler:
             fits = (pool.support.counts >= self.k_max) & (pool.query.counts >= n_query)
             if self.by_time:
                 fits &= self._support_in_time(n_query) >= self.k_max
+        if pool.allowed is not None:
+            fits &= pool.allowed
         if self.query_strata > 1:
             by_stratum = conditions.counts_by_stratum(pool.query, self.strata, self.query_strata)
             fits &= (by_stratum >= n_query // self.query_strata).all(1)
@@ -235,11 +237,12 @@ class EpisodeSampler:
 
     def _impossible(self, n_users: int, n_query: int, found: int) -> str:
         counts = self.pool.support.counts if not self.two_pools else self.pool.query.counts
-        if self.query_strata > 1 or self.user_activity != "all":
+        if self.query_strata > 1 or self.user_activity != "all" or self.pool.allowed is not None:
+            limits = "" if self.pool.allowed is None else ", within episode_ratings"
             return (
                 f"N = {n_users} users an episode, but only {found} of {len(counts)} {self.name} users are eligible "
                 f"with k_max = {self.k_max}, Q = {n_query}, query_strata = {self.query_strata} and "
-                f'user_activity = "{self.user_activity}"; possible: N at most {found}'
+                f'user_activity = "{self.user_activity}"{limits}; possible: N at most {found}'
             )
         need = (
             f"k_max + Q = {self.k_max} + {n_query}"

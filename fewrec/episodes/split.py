@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fewrec.data.table import Catalog, Dataset, RatingTable
+from fewrec.episodes.meta_sets import item_sets, occurring, of_rated_users, user_sets
 from fewrec.episodes.protocol import KNOWN_USER_STATES, UNSEEN_ITEM_STATES, Protocol
 from fewrec.errors import SuiteError
 from fewrec.seeding import substream
@@ -60,7 +61,8 @@ class Pool:
     ``users`` are codes of the data set's rating table, ``meta_user`` their indices in meta-train (-1: new).
     ``support`` and ``query`` are one object where support and query come from the same ratings. ``item_shots`` groups
     the ratings of unseen items by users of the meta-train share, for the protocol's option of that name. ``popularity``
-    (n_items,): how many users of the meta-train share rated each item, unseen ones too; no learner sees it.
+    (n_items,): how many users of the meta-train share rated each item, unseen ones too; no learner sees it. ``allowed``
+    (users,) bool: whom the protocol's ``episode_ratings`` lets into an episode, None where it sets no limits.
     """
 
     users: np.ndarray
@@ -70,6 +72,7 @@ class Pool:
     popularity: np.ndarray
     item_shots: ItemShots | None = None
     user_features: np.ndarray | None = None
+    allowed: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,33 +115,33 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
 
     Raises ``SuiteError`` where a share is left without users or items, or where time order lacks timestamps.
     """
-    table = _of_users(dataset, protocol.user_ratings)
+    table = of_rated_users(dataset, protocol.user_ratings)
     if protocol.order == "time" and table.timestamp is None:
         raise SuiteError(f'{dataset.name} has no timestamps: order = "time" is impossible; use order = "random"')
-    if protocol.user_split == "given":
-        user_set = _given(dataset, table)
-    else:
-        rated = _occurring(table.user, table.n_users)
-        user_set = _assign(rated, table.n_users, protocol.user_shares, seed, "split/users", dataset.name)
-    unseen_items = protocol.state in UNSEEN_ITEM_STATES
-    if unseen_items:
-        items = _occurring(table.item, table.n_items)
-        item_set = _assign(items, table.n_items, protocol.item_shares, seed, "split/items", dataset.name)
-    else:
-        item_set = np.zeros(table.n_items, np.int8)
+    user_set, item_set = user_sets(dataset, table, protocol, seed), item_sets(dataset, table, protocol, seed)
     of_user, of_item = user_set[table.user], item_set[table.item]
 
-    known_users = protocol.state in KNOWN_USER_STATES
+    known_users, unseen_items = protocol.state in KNOWN_USER_STATES, protocol.state in UNSEEN_ITEM_STATES
     candidate = of_item == 0  # rows that may be seen-item ratings
     held_out = np.zeros(len(table), bool)
-    if known_users:
+    # By year, item-cold follows MeLU: support and query are of unseen items, so that nothing seen need be held out.
+    # By shares it was held out from the start, and the splits that cells are known by stay what they are.
+    if known_users and not (protocol.item_years is not None and protocol.support_items == "unseen"):
         held_out = _held_out_half(table, candidate & (of_user > 0), protocol.order, seed)
     in_meta_train = candidate & ((of_user == 0) | (known_users & ~held_out))
+    limits = protocol.episode_ratings
+    if limits is not None:
+        asked = unseen_items & (of_item == of_user)
+        if protocol.support_items == "seen":
+            asked |= held_out if known_users else candidate
+        drawn_from = np.where(of_user > 0, asked, in_meta_train)
+        in_meta_train &= _within(np.bincount(table.user[drawn_from], minlength=table.n_users), limits)[table.user]
     if not in_meta_train.any():
-        raise SuiteError(f"{dataset.name}: the split leaves no meta-train ratings; check user_shares and item_shares")
+        options = "user_shares, item_shares, item_years and episode_ratings"
+        raise SuiteError(f"{dataset.name}: the split leaves no meta-train ratings; check {options}")
 
     kept = table.select(in_meta_train)
-    meta_users = _occurring(kept.user, table.n_users)
+    meta_users = occurring(kept.user, table.n_users)
     index_of = np.full(table.n_users, -1, np.int64)
     index_of[meta_users] = np.arange(len(meta_users))
     compact = index_of[kept.user]
@@ -157,7 +160,11 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
         if protocol.item_shots and query_rows is not None or protocol.support_items == "unseen" and protocol.item_shots:
             shots = _item_shots(table, (of_user == 0) & (of_item > 0), index_of)
         own_features = None if features is None else features[users]
-        return Pool(users, meta_user, support, query, popularity, shots, own_features)
+        allowed = None
+        if limits is not None:
+            counts = support.counts + (0 if query is support else query.counts)
+            allowed = _within(counts, limits) & (new_users | (meta_user >= 0))
+        return Pool(users, meta_user, support, query, popularity, shots, own_features, allowed)
 
     pools: dict[MetaSet, Pool] = {"train": pool(0, in_meta_train, None, new_users=True)}
     for which, name in ((1, "validation"), (2, "test")):
@@ -174,53 +181,8 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
     return Split(protocol, seed, meta_train, meta_users, dataset.catalog.with_seen(seen), pools)
 
 
-def _of_users(dataset: Dataset, limits: tuple[int, int] | None) -> RatingTable:
-    """Return the ratings of the users with a number of ratings within ``limits``; codes stay."""
-    table = dataset.table
-    if limits is None:
-        return table
-    counts = np.bincount(table.user, minlength=table.n_users)
-    kept = table.select(((counts >= limits[0]) & (counts <= limits[1]))[table.user])
-    if not len(kept):
-        raise SuiteError(
-            f"{dataset.name}: no user has {limits[0]} to {limits[1]} ratings (user_ratings); "
-            f"users have {counts.min()} to {counts.max()}"
-        )
-    return kept
-
-
-def _occurring(codes: np.ndarray, n: int) -> np.ndarray:
-    """Return the codes below ``n`` that occur, in order: ``np.unique`` without its sort."""
-    return np.flatnonzero(np.bincount(codes, minlength=n))
-
-
-def _given(dataset: Dataset, table: RatingTable) -> np.ndarray:
-    """Return (n_users,) int8: the data set's own meta set of each user, -1 for users without a rating."""
-    if dataset.user_set is None:
-        raise SuiteError(f'{dataset.name} brings no split of its users: user_split = "given" is impossible')
-    out = np.asarray(dataset.user_set, np.int8).copy()
-    out[np.bincount(table.user, minlength=table.n_users) == 0] = -1
-    if missing := [name for code, name in enumerate(("meta-train", "meta-test")) if not (out == 2 * code).any()]:
-        raise SuiteError(f"{dataset.name}: its own split has no {missing[0]} users with ratings")
-    return out
-
-
-def _assign(
-    codes: np.ndarray, n: int, shares: tuple[float, float, float], seed: int, stream: str, name: str
-) -> np.ndarray:
-    """Return (n,) int8: 0, 1 or 2 for meta-train, -validation, -test; -1 for codes that have no rating."""
-    what = stream.rsplit("/", 1)[1]
-    train = round(shares[0] * len(codes))
-    validation = round(shares[1] * len(codes)) if shares[2] else len(codes) - train  # no test share: nobody is left
-    sizes = (train, validation, len(codes) - train - validation)
-    if any(share > 0 and size < 1 for share, size in zip(shares, sizes, strict=True)):
-        raise SuiteError(
-            f"{name} has {len(codes)} {what}: too few to be split {shares[0]:g}/{shares[1]:g}/{shares[2]:g}"
-        )
-    out = np.full(n, -1, np.int8)
-    order = substream(seed, stream).permutation(codes)
-    out[order] = np.repeat(np.array([0, 1, 2], np.int8), sizes)
-    return out
+def _within(counts: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
+    return (counts >= limits[0]) & (counts <= limits[1])
 
 
 def _held_out_half(table: RatingTable, rows: np.ndarray, order: str, seed: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fewrec.metrics.ranking import auc, ndcg
@@ -17,7 +19,7 @@ def per_user_scores(
     *,
     low: float,
     high: float,
-    ndcg_at: int | None = 5,
+    ndcg_at: int | Sequence[int] | None = 5,
     top_at: int | None = None,
     errors: bool = True,
 ) -> dict[str, np.ndarray]:
@@ -29,7 +31,7 @@ def per_user_scores(
     ``low`` is the lowest gain alone.
 
     Returns (n_groups,) arrays: ``n``, ``se`` and ``ae`` (see ``clipped_error_sums``; left out without ``errors``),
-    ``ndcg<k>`` (left out where ``ndcg_at`` is None), ``auc``, both NaN where all query ratings are equal,
+    ``ndcg<k>`` for each k of ``ndcg_at`` (none where None) and ``auc``, all NaN where all query ratings are equal,
     ``pred_mean``, ``pred_min``, ``pred_max``, and with ``top_at`` = k ``top<k>_precision``, ``top<k>_ndcg`` and
     ``top<k>_mrr`` (``fewrec.metrics.top``).
 
@@ -57,8 +59,8 @@ def per_user_scores(
     scores = clipped_error_sums(group, n_groups, truth, prediction, low, high)
     if not errors:
         scores = {"n": scores["n"]}
-    if ndcg_at is not None:
-        scores[f"ndcg{ndcg_at}"] = ndcg(group, n_groups, truth - low, prediction, ndcg_at)
+    for k in () if ndcg_at is None else (ndcg_at,) if isinstance(ndcg_at, int) else ndcg_at:
+        scores[f"ndcg{k}"] = ndcg(group, n_groups, truth - low, prediction, k)
     scores["auc"] = auc(group, n_groups, truth, prediction)
     if top_at is not None:
         scores |= {f"top{top_at}_{k}": v for k, v in top_metrics(group, n_groups, truth, prediction, top_at).items()}

@@ -72,8 +72,7 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     if interval not in get_args(Interval):
         raise ValueError(f"interval '{interval}' is none of {', '.join(get_args(Interval))}")
     cells = results.cells
-    ndcg_names = tuple(sorted({f"ndcg{int(k)}" for k in cells["ndcg_at"].dropna()} | {"ndcg5"}))
-    ranking_names = (*ndcg_names, *top_names(results.scores.columns))
+    ranking_names = (*ndcg_names(cells["ndcg_at"]), *top_names(results.scores.columns))
     extra = [f"{name}{end}" for name in ranking_names if name != "ndcg5" for end in ("", "_low", "_high")]
     rows: list[dict[str, Any]] = []
     for task, of_task in tasks(cells):
@@ -88,6 +87,12 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
             frame[name] = frame[name].astype("float64")
     frame.attrs["interval"] = interval
     return frame
+
+
+def ndcg_names(asked: Iterable[int | list[int] | None]) -> tuple[str, ...]:
+    """Return the columns of nDCG@k by k, for each cell's k or list of them; ``ndcg5`` is always among them."""
+    lists = [[5], *(k if isinstance(k, list) else [] if k is None or pd.isna(k) else [k] for k in asked)]
+    return tuple(f"ndcg{k}" for k in sorted({int(k) for one in lists for k in one}))
 
 
 def tasks(frame: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:

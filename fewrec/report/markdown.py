@@ -10,7 +10,7 @@ import pandas as pd
 from fewrec.metrics.statistics import REPLICATES
 from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, RMSE, Measure, measure_of
-from fewrec.report.naming import grouped_signs
+from fewrec.report.naming import grouped_signs, why_excluded
 from fewrec.report.numbers import fixed, interval, markdown_text, p_text, short
 from fewrec.report.optional import Optional, optional_columns
 from fewrec.report.published import published_rows
@@ -181,7 +181,7 @@ def _splits(cells: pd.DataFrame) -> list[str]:
         if cell["eligible_users"] is not None:
             said += f", {cell['eligible_users']:,} eligible test users"
         if cell["excluded_users"] is not None:
-            said += f", {cell['excluded_users']:,} excluded (too few ratings)"
+            said += f", {cell['excluded_users']:,} excluded ({why_excluded(cell['protocol'])})"
         parts.append(said)
     return [f"Splits: {'; '.join(parts)}.", ""] if parts else []
 

@@ -51,6 +51,11 @@ def protocol_name(protocol: dict[str, Any], meta_dataset: str | None = None) -> 
     return ", ".join(parts)
 
 
+def why_excluded(protocol: str) -> str:
+    """Return why users are not eligible under the protocol of this name."""
+    return "too few or too many ratings" if "episode_ratings=" in protocol else "too few ratings"
+
+
 def protocol_names(specs: Sequence[dict[str, Any]]) -> list[str]:
     """Return each specification's protocol name; ``k_max`` is named only where it alone tells two protocols apart."""
     names = [protocol_name(spec["protocol"], spec.get("meta_dataset")) for spec in specs]

@@ -1,7 +1,7 @@
 """Columns that a leaderboard has only where some row fills them; apart because all forms of a table add the same ones.
 
-They are the figures of the k highest-rated query items (suites with ``top_at``) and the latency of an update (the
-online protocol).
+They are nDCG at other k than 5 (suites with ``ndcg_at``), the figures of the k highest-rated query items (suites with
+``top_at``) and the latency of an update (the online protocol).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+_NDCG = re.compile(r"ndcg(\d+)")
 _TOP = re.compile(r"top(\d+)_(precision|ndcg|mrr)")
 _NAMES = {"precision": "P", "ndcg": "nDCG", "mrr": "MRR"}
 UPDATES = ("update_ms_p50", "update_ms_p95")
@@ -36,6 +37,10 @@ def top_names(columns: Iterable[str]) -> tuple[str, ...]:
 def optional_columns(frame: pd.DataFrame) -> list[Optional]:
     """Return the optional columns that have a value anywhere in ``frame``."""
     out = []
+    meaning = "mean over users, each over the user's own query, ties by expectation"
+    for at in sorted(int(match[1]) for name in frame.columns if (match := _NDCG.fullmatch(name))):
+        if at != 5:  # which every table has a place for
+            out.append(Optional(f"ndcg{at}", f"nDCG@{at}", True, meaning))
     for name in top_names(frame.columns):
         k, kind = _TOP.fullmatch(name).groups()  # type: ignore[union-attr]  # top_names matched it
         meaning = f"mean over users, relevant are the {k} highest-rated items of the query, ties by expectation"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fewrec.report.leaderboard import TASK, TRIVIAL, is_tie, tasks
 from fewrec.report.measure import Measure, measure_of, scored, task_name
+from fewrec.report.naming import why_excluded
 from fewrec.report.numbers import fixed, one_line, short
 from fewrec.report.optional import optional_columns
 from fewrec.report.plots.figure import task_scope
@@ -131,8 +132,8 @@ def _coverage(rows: pd.DataFrame, cells: pd.DataFrame) -> str:
     eligible = cells["eligible_users"].dropna()
     excluded = cells["excluded_users"].dropna()
     if len(eligible) and len(excluded) and excluded.max() > 0:
-        parts.append(f"{int(excluded.max()):,} of {int((eligible + excluded).max()):,} test users excluded (too few "
-                     "ratings)")  # fmt: skip
+        out_of, why = int((eligible + excluded).max()), why_excluded(cells["protocol"].iloc[0])
+        parts.append(f"{int(excluded.max()):,} of {out_of:,} test users excluded ({why})")
     left_out = ok["undefined_users"].dropna()
     if len(left_out) and left_out.max() > 0:
         parts.append(f"up to {int(left_out.max()):,} (episode, user) rows left out of ranking metrics")

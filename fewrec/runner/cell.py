@@ -31,7 +31,8 @@ SCHEMA = 1
 class CellSpec:
     """The explicit fields of a cell. ``config`` is the learner's whole configuration, defaults included.
 
-    ``top_at``: k of the figures in which the k highest-rated query items are relevant (``fewrec.metrics.top``).
+    ``ndcg_at``: k of nDCG@k, or several in ascending order. ``top_at``: k of the figures in which the k highest-rated
+    query items are relevant (``fewrec.metrics.top``).
     """
 
     dataset: str
@@ -41,7 +42,7 @@ class CellSpec:
     n_query: int
     episodes: int
     block: int
-    ndcg_at: int
+    ndcg_at: int | tuple[int, ...]
     seed: int
     learner: str
     label: str
@@ -55,6 +56,8 @@ class CellSpec:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         if self.top_at is None:
             del fields["top_at"]
+        if not isinstance(self.ndcg_at, int):
+            fields["ndcg_at"] = list(self.ndcg_at)
         return {**fields, "protocol": self.protocol.canonical()}
 
     @classmethod

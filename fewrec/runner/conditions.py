@@ -35,6 +35,8 @@ class Conditions(BaseModel):
     item_shots: tuple[int, ...] = (0,)
     user_split: Literal["drawn", "given"] = "drawn"
     user_ratings: tuple[int, int] | None = None
+    item_years: tuple[int, int] | None = None
+    episode_ratings: tuple[int, int] | None = None
     user_activity: tuple[Literal["all", "light", "heavy"], ...] = ("all",)
     query_strata: tuple[int, ...] = (1,)
     support_noise: tuple[float, ...] = (0.0,)

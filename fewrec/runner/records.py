@@ -42,7 +42,8 @@ def score_rows(
     """
     support, query = episodes.support, episodes.query
     group = support.flat_user(query.episode, query.user).numpy()
-    ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, spec.n_query) else None
+    every = (spec.ndcg_at,) if isinstance(spec.ndcg_at, int) else spec.ndcg_at
+    ndcg_at = [k for k in every if ndcg_is_defined(k, spec.n_query)]
     truth, scale = episodes.answers.rating.numpy(), dataset.scale
     scores = per_user_scores(group, support.total_users, truth, prediction, low=scale.low, high=scale.high,
                              ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings")  # fmt: skip

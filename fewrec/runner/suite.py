@@ -72,10 +72,10 @@ class _TunedFile(BaseModel):
 class Suite(BaseModel):
     """A grid of cells: every combination of data set, state, N, K, Q, seed and learner.
 
-    ``episodes`` is the number of episodes a cell, ``block`` how many of them are finished, written and batched
-    together. ``k_max`` (default: the largest numeric K) decides which users are eligible. ``meta_datasets``: other data
-    sets to meta-train on, each for a table of its own; a data set's own name is the usual meta-train. ``published`` are
-    rows of the table that a suite follows, shown beside its own.
+    ``ndcg_at``: the k of nDCG@k, or several. ``episodes`` is the number of episodes a cell, ``block`` how many of them
+    are finished, written and batched together. ``k_max`` (default: the largest numeric K) decides which users are
+    eligible. ``meta_datasets``: other data sets to meta-train on, each for a table of its own; a data set's own name is
+    the usual meta-train. ``published`` are rows of the table that a suite follows, shown beside its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,7 +91,7 @@ class Suite(BaseModel):
     episodes: int = Field(gt=0)
     block: int = Field(default=10, gt=0)
     k_max: int | None = Field(default=None, ge=0)
-    ndcg_at: int = Field(default=5, gt=0)
+    ndcg_at: int | tuple[int, ...] = 5
     top_at: int | None = Field(default=None, gt=0)
     protocol: Conditions = Conditions()
     learners: tuple[LearnerRow, ...] = Field(min_length=1)
@@ -101,6 +101,14 @@ class Suite(BaseModel):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("ndcg_at")
+    @classmethod
+    def _one_k_is_a_number(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        every = (value,) if isinstance(value, int) else tuple(sorted(set(value)))
+        if not every or every[0] < 1:
+            raise ValueError("give a k of 1 or more, or a list of them")
+        return every[0] if len(every) == 1 else every
 
     @field_validator("learners", mode="before")
     @classmethod

@@ -83,6 +83,15 @@ def test_a_user_whose_query_ratings_are_all_equal_is_left_out():
     assert np.isfinite(scores["ndcg5"][1]) and scores["auc"][1] == 1.0
 
 
+def test_each_of_several_k_is_scored_as_it_would_be_alone():
+    group, n_groups, truth, prediction = ragged_queries(seed=4)
+    both = per_user_scores(group, n_groups, truth, prediction, low=1, high=5, ndcg_at=[1, 3])
+    assert "ndcg5" not in both
+    for k in (1, 3):
+        alone = per_user_scores(group, n_groups, truth, prediction, low=1, high=5, ndcg_at=k)
+        np.testing.assert_array_equal(both[f"ndcg{k}"], alone[f"ndcg{k}"])
+
+
 def test_ndcg_refuses_k_at_the_query_size():
     group, truth = np.zeros(5, int), np.arange(5.0)
     assert not ndcg_is_defined(5, 5) and ndcg_is_defined(5, 6) and not ndcg_is_defined(None, 6)

@@ -47,6 +47,18 @@ def test_every_form_of_the_table_shows_them(results):
     assert latex(results, frame)
 
 
+def test_ndcg_at_several_k_is_a_column_each_and_that_at_5_is_empty(new_run):
+    run = new_run("two")
+    frame = drawn_scores(1.0).rename(columns={"ndcg5": "ndcg3"}).assign(ndcg10=0.25)
+    run.cell("bias", frame, ndcg_at=[3, 10])
+    results = load_results(run.path)
+    (row,) = results.leaderboard.to_dict("records")
+    assert np.isnan(row["ndcg5"]) and row["ndcg3"] == pytest.approx(frame["ndcg3"].mean()) and row["ndcg10"] == 0.25
+    assert row["ndcg3_low"] < row["ndcg3"] < row["ndcg3_high"]
+    assert [column.head for column in optional_columns(results.leaderboard)] == ["nDCG@3", "nDCG@10"]
+    assert f"| {row['ndcg3']:.4f} [" in markdown(results, results.leaderboard)
+
+
 def test_tables_without_them_have_no_column_more(new_run):
     run = new_run("plain")
     run.cell("bias", drawn_scores(1.0))
@@ -68,3 +80,12 @@ def test_published_rows_are_shown_with_their_source_and_a_suite_without_them_has
     text = markdown(results, results.leaderboard)
     assert "| row | P@5 | MRR@5 | source |" in text
     assert r"| A\|B | 0.5345 |  | Doe 2020, table 2 |" in text and "| C |  | 0.25 | Doe 2020 |" in text
+
+
+def test_users_whom_limits_exclude_have_too_few_or_too_many_ratings(new_run):
+    for name, limits, why in (("free", None, "too few ratings"), ("cut", [13, 100], "too few or too many ratings")):
+        run = new_run(name)
+        protocol = {"state": "user-cold", "k_max": 5} | ({"episode_ratings": limits} if limits else {})
+        run.cell("bias", drawn_scores(1.0), protocol=protocol)
+        results = load_results(run.path)
+        assert f"3 excluded ({why})" in markdown(results, results.leaderboard)

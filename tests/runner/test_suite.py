@@ -235,6 +235,17 @@ def test_conditions_of_a_run_replace_those_of_the_suite():
         override(suite, "tiny", conditions={"support_nois": [1]})
 
 
+def test_ndcg_at_several_k_is_a_list_in_ascending_order_and_one_k_a_number_as_before():
+    plain, one = parse_suite(TINY, "t").cells()[0], parse_suite("ndcg_at = [5]\n" + TINY, "t").cells()[0]
+    assert one == plain and one.canonical()["ndcg_at"] == 5
+    cell = parse_suite("ndcg_at = [3, 1]\n" + TINY, "t").cells()[0]
+    assert cell.canonical() == plain.canonical() | {"ndcg_at": [1, 3]} and cell.spec_hash != plain.spec_hash
+    assert cell.row_key() == plain.row_key() and type(cell).from_canonical(cell.canonical()) == cell
+    for wrong in ("0", "[]", "[0, 3]"):
+        with pytest.raises(SuiteError, match="ndcg_at: give a k of 1 or more"):
+            parse_suite(f"ndcg_at = {wrong}\n" + TINY, "t")
+
+
 def test_figures_of_the_highest_rated_items_are_asked_for_by_k_and_change_no_other_hash():
     plain, top = parse_suite(TINY, "t").cells(), parse_suite("top_at = 3\n" + TINY, "t").cells()
     assert "top_at" not in plain[0].canonical() and top[0].canonical() == plain[0].canonical() | {"top_at": 3}

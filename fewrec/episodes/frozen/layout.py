@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -94,7 +94,7 @@ class EpisodeRecord(BaseModel):
     n_query: int = Field(ge=1, lt=2**31)
     episodes: int = Field(ge=1, lt=2**31)
     block: int = Field(ge=1)
-    ndcg_at: int = Field(ge=1)
+    ndcg_at: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...]
     eligible_users: int = _Count
     excluded_users: int = _Count
     meta_train_users: int = Field(ge=1, lt=2**31)

@@ -57,7 +57,7 @@ class Task:
     n_query: int
     episodes: int
     block: int
-    ndcg_at: int
+    ndcg_at: int | tuple[int, ...]
 
     @property
     def split(self) -> tuple[str, str, int]:
