@@ -11,7 +11,8 @@ STATES: tuple[State, ...] = ("user-cold", "item-cold", "both-cold", "warm")
 UNSEEN_ITEM_STATES = ("item-cold", "both-cold")
 KNOWN_USER_STATES = ("warm", "item-cold")
 OF_EPISODES = ("user_activity", "query_strata", "support_noise", "online")
-_LATER = ("user_split", "user_ratings", *OF_EPISODES)
+_LATER = ("user_split", "user_ratings", "likes_above", "history", "last_windows", *OF_EPISODES)
+_IN_WINDOWS = {"state": "user-cold", "order": "time", "user_split": "drawn"}
 
 
 class Protocol(BaseModel):
@@ -24,7 +25,13 @@ class Protocol(BaseModel):
 
     ``user_split`` "given" takes each user's meta set from the data set, which brings a published split.
     ``user_ratings`` (lowest, highest): only users with so many ratings are in the data set at all, as published
-    protocols have it.
+    protocols have it. ``likes_above``: ratings are read as clicks, 1 above this limit and 0 elsewhere
+    (``fewrec.data.likes.likes_of`` makes the data set so before it is split).
+
+    ``history`` H: the episodes are windows in time (``fewrec.episodes.windows``). Each rating but a user's first H is
+    asked for once, the K ratings just before it are its support; ``user_shares`` cut the windows by position, of the
+    ``last_windows`` ones alone where that is given. Meta-train is what its windows hold; a user who is cut in two is
+    known in the later set (``meta_user``). For state user-cold and time order.
 
     The other conditions concern episodes of meta-validation and meta-test alone. ``user_activity``: whether all
     eligible users are drawn from, or the half with the fewest ("light") or the most ratings ("heavy").
@@ -45,6 +52,9 @@ class Protocol(BaseModel):
     item_shots: int = Field(default=0, ge=0)
     user_split: Literal["drawn", "given"] = "drawn"
     user_ratings: tuple[int, int] | None = None
+    likes_above: float | None = Field(default=None, allow_inf_nan=False)
+    history: int | None = Field(default=None, ge=1)
+    last_windows: int | None = Field(default=None, ge=3)
     user_activity: Literal["all", "light", "heavy"] = "all"
     query_strata: int = Field(default=1, ge=1)
     support_noise: float = Field(default=0.0, ge=0, le=1)
@@ -74,8 +84,22 @@ class Protocol(BaseModel):
                 if getattr(self, name) != default:
                     raise ValueError(f"{name} belongs to the unseen-item states ({', '.join(UNSEEN_ITEM_STATES)})")
         if self.query_strata > 1 and self.order == "time":
-            raise ValueError("query_strata needs order = \"random\": in time order the query is the latest ratings")
+            raise ValueError('query_strata needs order = "random": in time order the query is the latest ratings')
+        self._windows_are_plain()
         return self
+
+    def _windows_are_plain(self) -> None:
+        if self.history is None:
+            if self.last_windows is not None:
+                raise ValueError("last_windows needs history, the number of ratings before the one that is asked for")
+            return
+        plain = _IN_WINDOWS | {name: type(self).model_fields[name].default for name in OF_EPISODES}
+        for name, value in plain.items():
+            if getattr(self, name) != value:
+                shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
+                raise ValueError(f"history (windows in time) needs {name} = {shown}")
+        if self.k_max > self.history:
+            raise ValueError(f"history = {self.history}: k_max and K can't be above it, and k_max is {self.k_max}")
 
     def canonical(self) -> dict[str, Any]:
         """Return the fields that count in this state, as JSON values: what a cell's hash is made of.
