@@ -1,6 +1,6 @@
 """Metrics and statistics as pure functions of NumPy arrays, apart from the runner so that tables need no torch."""
 
-from fewrec.metrics.pooled import pair_counts, pooled_auc
+from fewrec.metrics.pooled import pair_counts, pooled_auc, without_rounding
 from fewrec.metrics.ranking import auc, ndcg, ndcg_is_defined
 from fewrec.metrics.rating import clipped_error_sums, prediction_spread
 from fewrec.metrics.scores import per_user_scores
@@ -32,4 +32,5 @@ __all__ = [
     "resampled_sums",
     "resampled_weights",
     "two_sided_p",
+    "without_rounding",
 ]

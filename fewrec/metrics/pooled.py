@@ -9,6 +9,7 @@ import numpy as np
 
 from fewrec.metrics.statistics import ratio
 
+_SAME = 1e-9  # of the spread of all predictions
 _AT_ONCE = 1 << 22  # comparisons: bounds the memory to some tens of megabytes, whatever the number of rows
 
 
@@ -33,6 +34,22 @@ def pair_counts(
         np.add.at(pairs, g[rows], np.add.reduceat(better.astype(np.float64), starts, axis=1))
         np.add.at(right, g[rows], np.add.reduceat(ordered, starts, axis=1))
     return right, pairs
+
+
+def without_rounding(prediction: np.ndarray) -> np.ndarray:
+    """Return ``prediction`` (m,) with equal numbers where they differ by less than 1e-9 of their spread.
+
+    The mean of the same ratings differs in its last bits with the order in which they were added up; between users and
+    windows that would order rows that a method can't tell apart.
+    """
+    if not len(prediction):
+        return prediction
+    order = np.argsort(prediction, kind="stable")
+    by_size = prediction[order]
+    begins = np.concatenate([[True], np.diff(by_size) > _SAME * (by_size[-1] - by_size[0])])
+    out = np.empty_like(prediction)
+    out[order] = by_size[begins][begins.cumsum() - 1]
+    return out
 
 
 def pooled_auc(right: np.ndarray, pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:

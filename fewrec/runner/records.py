@@ -12,7 +12,7 @@ import pandas as pd
 from fewrec.data.table import Dataset
 from fewrec.episodes.support import Episodes
 from fewrec.learners.base import Context, Learner
-from fewrec.metrics import ndcg_is_defined, pair_counts, per_user_scores
+from fewrec.metrics import ndcg_is_defined, pair_counts, per_user_scores, without_rounding
 from fewrec.report.beside import PAIRS, score_files
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.store import read_json
@@ -57,10 +57,11 @@ def rows_by_user(
     """Return the score rows of windows in time, one a user over all of its windows, and the counts by pair of users.
 
     ``episodes`` are all of the cell's, one query rating each, ``prediction`` (m,) theirs. ``episode`` of a score row is
-    the user's first. The second frame has a row a pair (user, other): see ``fewrec.metrics.pair_counts``.
+    the user's first. The second frame has a row a pair (user, other): see ``fewrec.metrics.pair_counts``. Predictions
+    that differ by rounding alone are ties in both.
     """
     users, first, group = np.unique(episodes.answers.table_user.numpy(), return_index=True, return_inverse=True)
-    truth, scale = episodes.answers.rating.numpy(), dataset.scale
+    truth, scale, prediction = episodes.answers.rating.numpy(), dataset.scale, without_rounding(prediction)
     ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, int(np.bincount(group).min())) else None
     scores = per_user_scores(group, len(users), truth, prediction, low=scale.low, high=scale.high, ndcg_at=ndcg_at,
                              errors=dataset.kind == "ratings")  # fmt: skip
