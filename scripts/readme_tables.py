@@ -13,6 +13,7 @@ import pandas as pd
 from fewrec.report.comparison.paired import PairedScores, paired_figures
 from fewrec.report.leaderboard import TRIVIAL
 from fewrec.report.numbers import fixed, interval, short
+from fewrec.report.pooled import pooled_figures
 from fewrec.report.results import Results, load_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +127,30 @@ def melu_table(state: str) -> str:
             short(row["meta_fit_s"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def tallrec_table() -> str:
+    """Return the rows of TALLRec's protocol by AUC over all rows, beside the share of likes in the history and bias."""
+    results = load_results(ROOT / "results/reference/tallrec-movie")
+    table = results.leaderboard[results.leaderboard["status"] == "ok"]
+    rows = table.to_dict("records")
+    cells = [results.cells[results.cells["label"] == row["label"]] for row in rows]
+    place = {row["learner"]: i for i, row in enumerate(rows)}
+    to_share, to_bias = (
+        pooled_figures(results.pairs, cells, against=place[name]).to_dict("records") for name in ("user-mean", "bias")
+    )
+    lines = [
+        "| row | AUC, all rows [95 %] | − share of likes [95 %] | − bias [95 %] | AUC by user [95 %] |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for i in sorted(range(len(rows)), key=lambda i: -rows[i]["auc_all"]):
+        label = rows[i]["label"].replace("user-mean (share of likes in the history)", "share of likes (user-mean)")
+        written = [f"*{label}*" if rows[i]["learner"] in TRIVIAL else f"`{label}`"]
+        figures = ((rows[i], "auc_all"), (to_share[i], "diff_all"), (to_bias[i], "diff_all"), (rows[i], "auc"))
+        for found, name in figures:
+            written.append(interval(*(found[f"{name}{end}"] for end in ("", "_low", "_high")), sign=name == "diff_all"))
+        lines.append(f"| {' | '.join(written)} |")
     return "\n".join(lines)
 
 
@@ -321,6 +346,7 @@ PAGES = {
     "docs/published/melu.md": {
         state: (lambda state=state: melu_table(state)) for state in ("user-cold", "item-cold", "both-cold")
     },
+    "docs/published/tallrec.md": {"tallrec": tallrec_table},
     "docs/learners.md": {"shots": shots_table, "curves": curves_table, "l2l": l2l_table},
 }
 

@@ -28,6 +28,9 @@ class MetaTrainSet:
     def train_episodes(self, first: int, count: int, *, n_users: int, k_shot: int, n_query: int) -> Episodes:
         """Return meta-train episodes ``first .. first + count - 1``; users appear as new ones (``meta_user`` -1).
 
+        Where the protocol asks for windows in time (``history``), K ratings of a user at some time and the Q behind
+        them; meta-validation likewise.
+
         Raises ``SuiteError`` where too few users have ``k_shot`` + ``n_query`` ratings.
         """
         return self._sample("train", first, count, n_users, k_shot, n_query)
@@ -53,7 +56,10 @@ class MetaTrainSet:
     def _sampler(self, name: str, k_shot: int) -> EpisodeSampler:
         shots = self._protocol.item_shots if name == "validation" else 0
         order = self._protocol.order
-        return EpisodeSampler(self._pools[name], self.seed, name, k_max=k_shot, order=order, item_shots=shots)
+        sliding = self._protocol.history is not None
+        return EpisodeSampler(
+            self._pools[name], self.seed, name, k_max=k_shot, order=order, item_shots=shots, sliding=sliding
+        )
 
     def _sample(self, name: str, first: int, count: int, n_users: int, k_shot: int, n_query: int) -> Episodes:
         return self._sampler(name, k_shot).sample(first, count, n_users=n_users, k_shot=k_shot, n_query=n_query)

@@ -11,7 +11,9 @@ STATES: tuple[State, ...] = ("user-cold", "item-cold", "both-cold", "warm")
 UNSEEN_ITEM_STATES = ("item-cold", "both-cold")
 KNOWN_USER_STATES = ("warm", "item-cold")
 OF_EPISODES = ("user_activity", "query_strata", "support_noise", "online")
-_LATER = ("user_split", "user_ratings", "item_years", "episode_ratings", *OF_EPISODES)
+_WINDOWS = ("history", "last_windows")
+_LATER = ("user_split", "user_ratings", "item_years", "episode_ratings", "likes_above", *_WINDOWS, *OF_EPISODES)
+_IN_WINDOWS = {"state": "user-cold", "order": "time", "user_split": "drawn"}
 
 
 class Protocol(BaseModel):
@@ -32,6 +34,14 @@ class Protocol(BaseModel):
     are seen, those after it and up to the second are meta-validation's unseen items, later ones meta-test's. Where no
     item is unseen all up to the second year are seen, and later ones are left out. With ``support_items`` "unseen"
     nothing is held out in item-cold: all ratings of seen items stay in meta-train. Items without a year count as seen.
+
+    ``likes_above``: ratings are read as clicks, 1 above this limit and 0 elsewhere
+    (``fewrec.data.likes.likes_of`` makes the data set so before it is split).
+
+    ``history`` H: the episodes are windows in time (``fewrec.episodes.windows``). Each rating but a user's first H is
+    asked for once, the K ratings just before it are its support; ``user_shares`` cut the windows by position, of the
+    ``last_windows`` ones alone where that is given. Meta-train is what its windows hold; a user who is cut in two is
+    known in the later set (``meta_user``). For state user-cold and time order.
 
     The other conditions concern episodes of meta-validation and meta-test alone. ``user_activity``: whether all
     eligible users are drawn from, or the half with the fewest ("light") or the most ratings ("heavy").
@@ -54,6 +64,9 @@ class Protocol(BaseModel):
     user_ratings: tuple[int, int] | None = None
     item_years: tuple[int, int] | None = None
     episode_ratings: tuple[int, int] | None = None
+    likes_above: float | None = Field(default=None, allow_inf_nan=False)
+    history: int | None = Field(default=None, ge=1)
+    last_windows: int | None = Field(default=None, ge=3)
     user_activity: Literal["all", "light", "heavy"] = "all"
     query_strata: int = Field(default=1, ge=1)
     support_noise: float = Field(default=0.0, ge=0, le=1)
@@ -93,7 +106,21 @@ class Protocol(BaseModel):
             raise ValueError("item_years takes the place of item_shares; give one of them")
         if self.query_strata > 1 and self.order == "time":
             raise ValueError('query_strata needs order = "random": in time order the query is the latest ratings')
+        self._windows_are_plain()
         return self
+
+    def _windows_are_plain(self) -> None:
+        if self.history is None:
+            if self.last_windows is not None:
+                raise ValueError("last_windows needs history, the number of ratings before the one that is asked for")
+            return
+        plain = _IN_WINDOWS | {name: type(self).model_fields[name].default for name in OF_EPISODES}
+        for name, value in plain.items():
+            if getattr(self, name) != value:
+                shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
+                raise ValueError(f"history (windows in time) needs {name} = {shown}")
+        if self.k_max > self.history:
+            raise ValueError(f"history = {self.history}: k_max and K can't be above it, and k_max is {self.k_max}")
 
     def canonical(self) -> dict[str, Any]:
         """Return the fields that count in this state, as JSON values: what a cell's hash is made of.

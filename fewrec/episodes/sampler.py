@@ -2,7 +2,8 @@
 
 Episode *i* has a key that contains neither K nor Q nor N. Within it each user has one permutation of the eligible
 ratings: the support is taken from its front, the query from its back. So the support of K=1 is part of that of K=5,
-and every K has the same query. In time order the permutation is by time, ties broken by the key.
+and every K has the same query. In time order the permutation is by time, ties broken by the key. Windows in time
+(option ``history``) are not drawn: episode *i* is the *i*-th.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from fewrec.episodes.permutation import back, by_time, draw_users, front, spans
 from fewrec.episodes.protocol import Protocol
 from fewrec.episodes.split import ItemShots, Pool, Split
 from fewrec.episodes.support import Answers, Episodes, ItemRatings, QueryBatch, SupportBatch
+from fewrec.episodes.windows import asked
 from fewrec.errors import SuiteError
 from fewrec.seeding import mix, stable_hash, substream_keys
 
 Shots = int | Literal["rest"]
 
-_USERS, _RATINGS, _SHOTS, _LEARNER = (
-    np.uint64(stable_hash(f"episode/{part}")) for part in ("users", "ratings", "shots", "learner")
+_USERS, _RATINGS, _SHOTS, _LEARNER, _WINDOW = (
+    np.uint64(stable_hash(f"episode/{part}")) for part in ("users", "ratings", "shots", "learner", "window")
 )
 
 
@@ -41,7 +43,8 @@ class EpisodeSampler:
     """Draws episodes from one pool.
 
     ``seed`` and ``name`` (the meta set) make the episodes' keys; ``k_max`` and Q decide who is eligible. The other
-    options are the protocol's of these names (``fewrec.episodes.protocol``).
+    options are the protocol's of these names (``fewrec.episodes.protocol``). ``sliding``: in time order, support and
+    query follow one another anywhere in a user's time, not at its ends; users that meta-train knows are left out.
     """
 
     def __init__(
@@ -56,17 +59,20 @@ class EpisodeSampler:
         user_activity: str = "all",
         query_strata: int = 1,
         support_noise: float = 0.0,
+        history: int | None = None,
+        sliding: bool = False,
     ) -> None:
         self.pool, self.seed, self.name, self.k_max = pool, seed, name, k_max
         self.by_time = order == "time"
         self.item_shots = item_shots
         self.user_activity, self.query_strata, self.support_noise = user_activity, query_strata, support_noise
+        self.history, self.sliding = history, sliding
 
     @classmethod
     def of(cls, split: Split, protocol: Protocol, name: Literal["validation", "test"] = "test") -> EpisodeSampler:
         """Return the sampler of a split's episodes with a protocol's conditions; those of episodes alone may differ
         from the ones that the split was made with."""
-        options = ("k_max", "order", "item_shots", "user_activity", "query_strata", "support_noise")
+        options = ("k_max", "order", "item_shots", "user_activity", "query_strata", "support_noise", "history")
         given = {option: getattr(protocol, option) for option in options}
         return cls(split.pools[name], split.seed, name, **given)
 
@@ -80,8 +86,13 @@ class EpisodeSampler:
         return self.pool.query is not self.pool.support
 
     def eligible(self, n_query: int) -> Eligibility:
-        """Return the users with ``k_max`` + Q ratings of the right kinds; in time order, support not after query."""
+        """Return the users with ``k_max`` + Q ratings of the right kinds; in time order, support not after query.
+
+        With ``history`` all users of the pool have windows.
+        """
         pool = self.pool
+        if self.history is not None:
+            return Eligibility(np.arange(len(pool.users)), 0)
         if not self.two_pools:
             fits = pool.support.counts >= self.k_max + n_query
         else:
@@ -95,6 +106,8 @@ class EpisodeSampler:
             fits &= (by_stratum >= n_query // self.query_strata).all(1)
         if self.user_activity != "all":
             fits = conditions.active_half(pool, fits, self.user_activity)
+        if self.sliding:
+            fits &= pool.meta_user < 0  # what a user that is cut in two begins with is meta-train's
         users = np.flatnonzero(fits)
         return Eligibility(users, len(fits) - len(users))
 
@@ -118,6 +131,8 @@ class EpisodeSampler:
         Raises ``SuiteError`` naming what would be possible where the pool can't give them.
         """
         self._check(n_users, k_shot, n_query)
+        if self.history is not None:
+            return self._windows(first, count, n_users, k_shot, n_query)
         who = self.eligible(n_query)
         if n_users > len(who.users):
             raise SuiteError(self._impossible(n_users, n_query, len(who.users)))
@@ -138,6 +153,26 @@ class EpisodeSampler:
             of_row = np.repeat(stream, size)
             rating = conditions.with_noise(self.pool.support, support_rows, of_row, self.support_noise)
         return self._episodes(keys, chosen, size, support_rows, rating, query_rows, n_query)
+
+    def _windows(self, first: int, count: int, n_users: int, k_shot: Shots, n_query: int) -> Episodes:
+        """Return windows ``first .. first + count - 1`` of the protocol's ``history``, each one episode."""
+        targets = self.pool.targets
+        assert targets is not None and self.history is not None
+        if (n_users, n_query) != (1, 1) or k_shot == "rest" or k_shot > self.history:
+            raise SuiteError(
+                f"N = {n_users}, K = {k_shot}, Q = {n_query}: a window has N = 1, Q = 1 and K up to history = "
+                f"{self.history}"
+            )
+        if first + count > len(targets):
+            raise SuiteError(
+                f"{first + count} episodes, but there are {len(targets)} windows of meta-{self.name}, each one "
+                f"episode; give episodes = {len(targets)}"
+            )
+        support_rows, query_rows = asked(targets, first, count, k_shot)
+        chosen = np.searchsorted(self.pool.support.offsets, query_rows, side="right")[:, None] - 1
+        keys = substream_keys(self.seed, f"episodes/{self.name}", np.arange(first, first + count))
+        rating = self.pool.support.rating[support_rows]
+        return self._episodes(keys, chosen, np.full(count, k_shot), support_rows, rating, query_rows, 1)
 
     def _support_sizes(self, users: np.ndarray, k_shot: Shots, n_query: int) -> np.ndarray:
         if k_shot != "rest":
@@ -164,11 +199,16 @@ class EpisodeSampler:
     def _rows_by_time(
         self, users: np.ndarray, stream: np.ndarray, size: np.ndarray, n_query: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of support and query: the earliest and the latest."""
+        """Return the rows of support and query: the earliest and the latest, or sliding: some and those behind them."""
         support, query = self.pool.support, self.pool.query
         order = by_time(support, users, stream)
         query_order = by_time(query, users, stream) if self.two_pools else order
         counts, query_counts = support.counts[users], query.counts[users]
+        if self.sliding:
+            free = (counts - size - n_query + 1).astype(np.uint64)
+            start = counts.cumsum() - counts + (mix(stream, _WINDOW) % free).astype(np.int64)
+            after = spans(start + size, np.full(len(users), n_query))
+            return order[spans(start, size)], order[after]
         earliest = spans(counts.cumsum() - counts, size)
         latest = spans(query_counts.cumsum() - n_query, np.full(len(users), n_query))
         return order[earliest], query_order[latest]

@@ -16,6 +16,7 @@ import pandas as pd
 from fewrec.data.table import Catalog, Dataset, RatingTable
 from fewrec.episodes.meta_sets import item_sets, occurring, of_rated_users, user_sets
 from fewrec.episodes.protocol import KNOWN_USER_STATES, UNSEEN_ITEM_STATES, Protocol
+from fewrec.episodes.windows import Windows, cut_windows
 from fewrec.errors import SuiteError
 from fewrec.seeding import substream
 
@@ -63,6 +64,7 @@ class Pool:
     the ratings of unseen items by users of the meta-train share, for the protocol's option of that name. ``popularity``
     (n_items,): how many users of the meta-train share rated each item, unseen ones too; no learner sees it. ``allowed``
     (users,) bool: whom the protocol's ``episode_ratings`` lets into an episode, None where it sets no limits.
+    ``targets`` (w,): of windows in time (option ``history``), the rows that are asked for; rows of a user are by time.
     """
 
     users: np.ndarray
@@ -73,6 +75,7 @@ class Pool:
     item_shots: ItemShots | None = None
     user_features: np.ndarray | None = None
     allowed: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +110,26 @@ class Split:
             for rows in (pool.support, pool.query):
                 for column in (pool.users, rows.offsets, rows.item, rows.rating):
                     h.update(np.ascontiguousarray(column).tobytes())
+            if pool.targets is not None:
+                h.update(np.ascontiguousarray(pool.targets).tobytes())
         return h.hexdigest()
 
 
 def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
     """Cut ``dataset`` by the protocol's state, with the substreams of ``seed``.
 
-    Raises ``SuiteError`` where a share is left without users or items, or where time order lacks timestamps.
+    Raises ``SuiteError`` where a share is left without users or items, where time order lacks timestamps, and where the
+    protocol has ``likes_above`` and the data set is not of likes yet.
     """
+    if protocol.likes_above is not None and dataset.kind != "clicks":
+        raise SuiteError(
+            f"{dataset.name}: likes_above is for the data set to be made of likes: fewrec.data.likes.likes_of"
+        )
     table = of_rated_users(dataset, protocol.user_ratings)
     if protocol.order == "time" and table.timestamp is None:
         raise SuiteError(f'{dataset.name} has no timestamps: order = "time" is impossible; use order = "random"')
+    if protocol.history is not None:
+        return _split_windows(dataset, table, protocol, seed)
     user_set, item_set = user_sets(dataset, table, protocol, seed), item_sets(dataset, table, protocol, seed)
     of_user, of_item = user_set[table.user], item_set[table.item]
 
@@ -183,6 +195,35 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
 
 def _within(counts: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
     return (counts >= limits[0]) & (counts <= limits[1])
+
+
+def _split_windows(dataset: Dataset, table: RatingTable, protocol: Protocol, seed: int) -> Split:
+    """Return the split of windows in time: meta-train is what its windows hold; nothing is drawn from ``seed``."""
+    assert protocol.history is not None
+    parts = cut_windows(table, protocol.history, protocol.last_windows, protocol.user_shares, dataset.name)
+    kept = table.select(np.sort(parts[0].rows))
+    meta_users = occurring(kept.user, table.n_users)
+    index_of = np.full(table.n_users, -1, np.int64)
+    index_of[meta_users] = np.arange(len(meta_users))
+    meta_train = RatingTable(
+        index_of[kept.user], kept.item, kept.rating, kept.timestamp, len(meta_users), table.n_items
+    )
+    popularity = np.bincount(kept.item, minlength=table.n_items)
+    features = _encode_features(dataset.user_features)
+
+    def pool(windows: Windows, new_users: bool) -> Pool:
+        own = table.select(windows.rows)
+        begins = np.flatnonzero(np.concatenate([[True], own.user[1:] != own.user[:-1]])[: len(own)])
+        users = own.user[begins]
+        rows = UserRows(np.append(begins, len(own)), own.item, own.rating, own.timestamp)
+        own_features = None if features is None else features[users]
+        meta_user = np.full(len(users), -1) if new_users else index_of[users]
+        return Pool(users, meta_user, rows, rows, popularity, None, own_features, windows.targets)
+
+    pools: dict[MetaSet, Pool] = {
+        "train": pool(parts[0], True), "validation": pool(parts[1], False), "test": pool(parts[2], False),
+    }  # fmt: skip
+    return Split(protocol, seed, meta_train, meta_users, dataset.catalog.with_seen(popularity > 0), pools)
 
 
 def _held_out_half(table: RatingTable, rows: np.ndarray, order: str, seed: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Metrics and statistics as pure functions of NumPy arrays, apart from the runner so that tables need no torch."""
 
+from fewrec.metrics.pooled import pair_counts, pooled_auc, without_rounding
 from fewrec.metrics.ranking import auc, ndcg, ndcg_is_defined
 from fewrec.metrics.rating import clipped_error_sums, prediction_spread
 from fewrec.metrics.scores import per_user_scores
@@ -10,6 +11,7 @@ from fewrec.metrics.statistics import (
     percentile_interval,
     ratio,
     resampled_sums,
+    resampled_weights,
     two_sided_p,
 )
 
@@ -21,10 +23,14 @@ __all__ = [
     "leave_one_out_sums",
     "ndcg",
     "ndcg_is_defined",
+    "pair_counts",
     "per_user_scores",
     "percentile_interval",
+    "pooled_auc",
     "prediction_spread",
     "ratio",
     "resampled_sums",
+    "resampled_weights",
     "two_sided_p",
+    "without_rounding",
 ]

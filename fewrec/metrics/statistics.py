@@ -6,6 +6,8 @@ Users, not ratings, are the independent units: a user's ratings share taste and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fewrec.seeding import substream
@@ -22,19 +24,23 @@ def resampled_sums(user_sums: np.ndarray, *, seed: int = 0, replicates: int = RE
     ``seed``, ``replicates`` and the number of users alone. Raises ``ValueError`` without users.
     """
     user_sums = np.asarray(user_sums, dtype=np.float64)
-    n_users, columns = user_sums.shape
+    return np.concatenate([weights @ user_sums for weights in resampled_weights(len(user_sums), seed, replicates)])
+
+
+def resampled_weights(n_users: int, seed: int = 0, replicates: int = REPLICATES) -> Iterator[np.ndarray]:
+    """Yield how often each user is in each resample, (rows, n_users) float64, ``replicates`` rows in all.
+
+    These are the resamples of ``resampled_sums``, for statistics that are no ratio of sums over users.
+    """
     if n_users == 0:
         raise ValueError("there are no users to resample")
     rng = substream(seed, "bootstrap over users")
-    out = np.empty((replicates, columns))
     at_once = max(1, _DRAWS_AT_ONCE // n_users)
     for begin in range(0, replicates, at_once):
         rows = min(at_once, replicates - begin)
         drawn = rng.integers(0, n_users, size=(rows, n_users))
         drawn += np.arange(rows)[:, None] * n_users
-        weights = np.bincount(drawn.ravel(), minlength=rows * n_users).reshape(rows, n_users)
-        out[begin : begin + rows] = weights.astype(np.float64) @ user_sums
-    return out
+        yield np.bincount(drawn.ravel(), minlength=rows * n_users).reshape(rows, n_users).astype(np.float64)
 
 
 def _mean_of_defined(values: np.ndarray) -> np.ndarray:

@@ -6,16 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewrec.errors import DataError
+from fewrec.report.beside import PAIRS, STEPS, rows_beside
 from fewrec.report.curves import learning_curves
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.report.render import write_leaderboard
 from fewrec.report.results import Results, load_results
-from fewrec.report.steps import FILE as STEPS
-from fewrec.report.steps import step_rows
 
 # an absolute path of two parts or more, not inside an address; what is left is its last part
 _PATH = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;:()<>|]+[/\\])+([^\s/\\'\"`,;:()<>|]*)")
@@ -23,7 +23,7 @@ _PATH = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;:()<>|
 
 def export_reference(run_folder: str | Path, reference_folder: str | Path) -> None:
     """Write manifest.json (with all cells), scores.parquet, leaderboard.* and curves.csv of a run into a folder, and
-    of the online protocol steps.parquet.
+    of the online protocol steps.parquet, of windows in time pairs.parquet.
 
     Raises ``DataError`` where the run is broken or unfinished, or the two folders are the same; ``FolderError`` where
     the reference can't be written.
@@ -37,10 +37,10 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
     if not len(results.cells):
         raise DataError(f"{run_folder}: there is no finished cell to export; run the suite first")
     write_cells(results, reference_folder)
-    steps = step_rows(run_folder)
-    if len(steps):
-        table = pa.Table.from_pandas(steps, preserve_index=False).replace_schema_metadata(None)
-        write_with(reference_folder / STEPS, lambda part: pq.write_table(table, part, compression="zstd"))
+    for kind in (STEPS, PAIRS):
+        rows = rows_beside(run_folder, kind)
+        if len(rows):
+            _write_frame(reference_folder / kind.file, rows)
     curves = learning_curves(run_folder)
     if len(curves):
         write_whole(reference_folder / "curves.csv", curves.to_csv(index=False, float_format="%.6g").encode())
@@ -50,9 +50,13 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
 def write_cells(results: Results, folder: Path) -> None:
     """Write manifest.json (with all cells) and scores.parquet, which ``load_results`` reads like a run's folder."""
     manifest = without_paths({**results.manifest, "cells": list(results.metadata)})
-    table = pa.Table.from_pandas(results.scores, preserve_index=False).replace_schema_metadata(None)
-    write_with(folder / "scores.parquet", lambda part: pq.write_table(table, part, compression="zstd"))
+    _write_frame(folder / "scores.parquet", results.scores)
     write_whole(folder / "manifest.json", json_bytes(manifest))
+
+
+def _write_frame(file: Path, frame: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    write_with(file, lambda part: pq.write_table(table, part, compression="zstd"))
 
 
 def without_paths(value: Any) -> Any:

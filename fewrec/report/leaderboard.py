@@ -12,6 +12,7 @@ from fewrec.errors import DataError
 from fewrec.report.figures import AlignedScores, Interval, row_figures
 from fewrec.report.naming import SIGN_BREAK, TASK, state_rank
 from fewrec.report.optional import UPDATES, top_names
+from fewrec.report.pooled import POOLED, pooled_figures
 from fewrec.report.ranks import rank_rows
 from fewrec.report.results import Results, shot_rank
 from fewrec.report.warning_signs import prediction_warnings, tuning_warnings
@@ -78,6 +79,7 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     for task, of_task in tasks(cells):
         rows += _task_rows(task, of_task, results, ranking_names, interval)
     extra += UPDATES if any(UPDATES[0] in row for row in rows) else []
+    extra += [f"{POOLED}{end}" for end in ("", "_low", "_high")] if any(POOLED in row for row in rows) else []
     extra += CLICK_COLUMNS if any(CLICK_COLUMNS[0] in row for row in rows) else []
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     for name in frame.columns:
@@ -198,6 +200,10 @@ def _add_figures(
     aligned = AlignedScores.of_cells(results.scores, of_rows)
     bias, popularity = _reference(rows, "bias"), _reference(rows, "item-popularity")
     figures = row_figures(aligned, bias, popularity, ranking_names, interval=interval)
+    if results.in_windows(of_rows[0]):
+        pooled = pooled_figures(results.pairs, of_rows, interval=interval)
+        for row, own in zip(rows, pooled.to_dict("records"), strict=True):
+            row |= own
     labels = [row["label"] for row in rows]
     scale = _scale(of_rows[0], results) if aligned.rated else None  # predictions of clicks are scores, on no scale
     warnings = prediction_warnings(aligned, labels, scale)

@@ -23,6 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     "item_shares": [0.7, 0.1, 0.2],
     "user_activity": "all",
     "query_strata": 1,
+    "likes_above": None,  # 0 is a limit, not the default
 }
 _ROW = ("dataset", "n_users", "k_shot", "n_query", "learner")  # with protocol and label: what makes a row of a table
 _NOT_IN_LABEL = {*_ROW, "protocol", "meta_dataset", "label", "seed"}

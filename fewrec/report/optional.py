@@ -1,7 +1,7 @@
 """Columns that a leaderboard has only where some row fills them; apart because all forms of a table add the same ones.
 
 They are nDCG at other k than 5 (suites with ``ndcg_at``), the figures of the k highest-rated query items (suites with
-``top_at``) and the latency of an update (the online protocol).
+``top_at``), AUC over the rows of all users (windows in time) and the latency of an update (the online protocol).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
+
+from fewrec.report.pooled import POOLED
 
 _NDCG = re.compile(r"ndcg(\d+)")
 _TOP = re.compile(r"top(\d+)_(precision|ndcg|mrr)")
@@ -45,6 +47,8 @@ def optional_columns(frame: pd.DataFrame) -> list[Optional]:
         k, kind = _TOP.fullmatch(name).groups()  # type: ignore[union-attr]  # top_names matched it
         meaning = f"mean over users, relevant are the {k} highest-rated items of the query, ties by expectation"
         out.append(Optional(name, f"top-{k} {_NAMES[kind]}@{k}", True, meaning))
+    meaning = "share of all pairs of unequal query rows, of whatever users, in the right order; mean over seeds"
+    out.append(Optional(POOLED, "AUC, all rows", True, meaning))
     meaning = "median milliseconds to learn one more rating of each user of an episode, one episode at a time"
     out.append(Optional(UPDATES[0], "update ms", False, meaning))
     out.append(Optional(UPDATES[1], "update ms p95", False, meaning.replace("median", "95th percentile of the")))

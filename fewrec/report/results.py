@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewrec.errors import DataError
+from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
 from fewrec.report.naming import TASK, protocol_names, row_labels, state_rank
 from fewrec.seeding import canonical_json
@@ -49,7 +50,9 @@ class Results:
     ``scores``: one row a (cell, episode, user) of the cells with status ok, in the order of ``cells``: number of query
     ratings ``n``, sums of squared and absolute errors ``se`` and ``ae`` in rating units, ``ndcg5`` (or at another k)
     and ``auc``, NaN where undefined, and mean, least and greatest prediction. Join it with ``cells`` on ``cell``. Cells
-    of clicks have no ``se`` and ``ae`` (NaN beside cells of ratings).
+    of clicks have no ``se`` and ``ae`` (NaN beside cells of ratings). Of windows in time (protocol ``history``) there
+    is one row a (cell, user), over all of the user's windows, and ``pairs`` has a row a (cell, user, other user): see
+    ``fewrec.metrics.pair_counts``.
 
     ``metadata``: each cell's JSON as stored, with ``timing`` and ``other_configurations``, in the order of ``cells``.
     ``unfinished``: folders of cells that hold no result yet.
@@ -68,6 +71,15 @@ class Results:
         suite = self.manifest.get("suite")
         name = self.manifest.get("name") or (suite.get("name") if isinstance(suite, dict) else suite)
         return str(name or self.path.resolve().name)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """What AUC over all rows is made of: cell, user, other, pairs, right; empty without windows in time."""
+        return rows_beside(self.path, PAIRS)
+
+    def in_windows(self, cells: pd.DataFrame) -> bool:
+        """Say whether some of ``cells`` are windows in time, and have ``pairs``."""
+        return any(m["spec"]["protocol"].get("history") for m in self.metadata if m["spec_hash"] in set(cells["cell"]))
 
     def of_task(self, task: tuple) -> pd.DataFrame:
         """Return the rows of ``cells`` of a task, a tuple that ``fewrec.report.leaderboard.tasks`` yields."""
@@ -133,7 +145,8 @@ def assemble_results(
         .sort_values(["_rank", "episode", "user"], kind="stable", ignore_index=True)
         .drop(columns="_rank")
     )
-    _mark_incomplete(cells, scores)
+    in_windows = {m["spec_hash"] for m in metadata if m["spec"]["protocol"].get("history")}
+    _mark_incomplete(cells, scores, in_windows)
     errors = [name for name in ("se", "ae") if name in scores]
     scores.loc[scores["cell"].isin(cells["cell"][cells["kind"] == "clicks"]), errors] = float("nan")
     return Results(path, manifest, cells, scores, tuple(metadata), unfinished)
@@ -199,8 +212,7 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
 
 
 def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
-    files = sorted(folder.glob("block-*.parquet"))
-    parts = [_read_scores(file, metadata["spec_hash"]) for file in files]
+    parts = [_read_scores(file, metadata["spec_hash"]) for file in score_files(folder)]
     frame = _joined(parts)
     if frame.duplicated(["episode", "user"]).any():
         raise DataError(f"{folder}: a (episode, user) row occurs twice; remove this folder and run the suite again")
@@ -283,9 +295,14 @@ def _dtype(name: str) -> str:
     return "object"
 
 
-def _mark_incomplete(cells: pd.DataFrame, scores: pd.DataFrame) -> None:
-    """Give a cell that says ok but lacks episodes the status incomplete: a mean over a part is not its score."""
-    found = scores.groupby("cell")["episode"].nunique().reindex(cells["cell"]).fillna(0).astype(int).to_numpy()
+def _mark_incomplete(cells: pd.DataFrame, scores: pd.DataFrame, in_windows: set[str]) -> None:
+    """Give a cell that says ok but lacks episodes the status incomplete: a mean over a part is not its score.
+
+    Of the cells ``in_windows`` an episode is one of the ``n`` rows that a user's score counts.
+    """
+    of_cell = scores.groupby("cell").agg(episodes=("episode", "nunique"), rows=("n", "sum")).reindex(cells["cell"])
+    counted = of_cell["rows"].where(cells["cell"].isin(in_windows).to_numpy(), of_cell["episodes"])
+    found = counted.fillna(0).astype(int).to_numpy()
     short = (cells["status"] == "ok").to_numpy() & (found < cells["episodes"].to_numpy())
     for i in short.nonzero()[0]:
         cells.loc[i, "status"] = "incomplete"

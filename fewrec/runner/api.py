@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
 from fewrec.data.table import Dataset
 from fewrec.data.weights import check_name, find_weights
@@ -105,6 +106,7 @@ def plan(
     for source in definition.meta_datasets:
         if source not in loaded:
             loaded[source] = sources.get(source) or open_dataset(source, offline=offline)
+    loaded = {key: likes_of(one, definition.protocol.likes_above) for key, one in loaded.items()}
     folder = Path(out) if out is not None else Path("results") / name
     earlier = [folder, *sorted(Path("results/reference").glob("*/"))]
     return Plan(
@@ -114,7 +116,8 @@ def plan(
 
 
 def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> dict[str, str]:
-    """Draw one episode of every kind that the cells ask for; return the hash of every split by its readable name."""
+    """Draw the last episode of every kind that the cells ask for; return the hash of every split by its readable name.
+    """
     splits: dict[str, str] = {}
     made: dict[str, Any] = {}
     checked = set()
@@ -132,7 +135,7 @@ def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> d
             checked.add(kind)
             sampler = EpisodeSampler.of(made[key], protocol)
             try:
-                sampler.sample(0, 1, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
+                sampler.sample(spec.episodes - 1, 1, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
             except SuiteError as error:
                 raise SuiteError(f"{spec.dataset}, {spec.protocol.state}: {error}") from None
     return splits

@@ -120,8 +120,8 @@ def _field_difference(values: Iterable[str], fields: Iterable[str]) -> str:
 
 
 _DECIDES_EVERY_SCORE = (
-    "data/table.py", "episodes", "metrics/ranking.py", "metrics/rating.py", "metrics/scores.py",
-    "metrics/top.py", "seeding.py",
+    "data/likes.py", "data/table.py", "episodes", "metrics/pooled.py", "metrics/ranking.py", "metrics/rating.py",
+    "metrics/scores.py", "metrics/top.py", "seeding.py",
 )  # fmt: skip
 """What brings and reads files (cards, fetching, readers) decides none: the SHA-256 of the table, texts and attributes
 that came of it are kept with the results, and other ones are refused there. Nor do intervals and tests

@@ -37,6 +37,9 @@ class Conditions(BaseModel):
     user_ratings: tuple[int, int] | None = None
     item_years: tuple[int, int] | None = None
     episode_ratings: tuple[int, int] | None = None
+    likes_above: float | None = None
+    history: int | None = None
+    last_windows: int | None = None
     user_activity: tuple[Literal["all", "light", "heavy"], ...] = ("all",)
     query_strata: tuple[int, ...] = (1,)
     support_noise: tuple[float, ...] = (0.0,)
@@ -57,7 +60,7 @@ class Conditions(BaseModel):
     @model_validator(mode="after")
     def _protocols_are_valid(self) -> Conditions:
         for fields in self.combinations():
-            Protocol(state="both-cold", k_max=0, **fields)
+            Protocol(state="both-cold" if self.history is None else "user-cold", k_max=0, **fields)
         return self
 
     def combinations(self) -> list[dict[str, Any]]:

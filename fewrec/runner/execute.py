@@ -19,12 +19,21 @@ from fewrec.episodes.support import Episodes, QueryBatch
 from fewrec.errors import FolderError, NotApplicable
 from fewrec.learners.base import BatchPredictor, Context, Learner
 from fewrec.learners.registry import learner_class
+from fewrec.report.beside import BY_USER, PAIRS
 from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
 from fewrec.runner.online import predict_online, step_rows
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
-from fewrec.runner.records import LATENCY_EPISODES, Fitted, cell_figures, cell_timing, prediction_rows, score_rows
+from fewrec.runner.records import (
+    LATENCY_EPISODES,
+    Fitted,
+    cell_figures,
+    cell_timing,
+    prediction_rows,
+    rows_by_user,
+    score_rows,
+)
 from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
 from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
@@ -225,6 +234,12 @@ class CellRunner:
             if steps:
                 self.folder.write_parquet(folder / f"steps-{start // spec.block:04d}.parquet", pd.concat(steps))
             self.folder.write_parquet(_block(folder, start, spec), pd.concat(parts))
+        if spec.protocol.history is not None:
+            files = sorted(folder.glob("predictions-*.parquet"))
+            prediction = pd.concat([pd.read_parquet(file) for file in files])["prediction"].to_numpy()
+            by_user, pairs = rows_by_user(spec, episodes(0, spec.episodes), prediction, dataset)
+            self.folder.write_parquet(folder / PAIRS.file, pairs)
+            self.folder.write_parquet(folder / BY_USER, by_user)
         preferred = min(learner.batch_episodes, spec.episodes)
         if preferred > batch and not (folder / "throughput.json").exists():
             many = episodes(0, preferred)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
 from fewrec.data.table import Dataset
 from fewrec.episodes.frozen.layout import ExportRecord
@@ -46,7 +47,10 @@ def export_suite(
     )  # fmt: skip
     if definition.meta_datasets:
         raise SuiteError(f"{name}: meta_datasets: an export is of one data set; leave them out")
+    if definition.protocol.history is not None:
+        raise SuiteError(f"{name}: protocol.history: windows in time can't be exported; an export is of drawn episodes")
     loaded = {key: data if data is not None else open_dataset(key, offline=offline) for key in definition.datasets}
+    loaded = {key: likes_of(one, definition.protocol.likes_above) for key, one in loaded.items()}
     fields = definition.model_dump(mode="json", exclude={"learners"})
     return write_export(out, tasks_of(definition), loaded, suite=name, definition=fields, told=told)
 

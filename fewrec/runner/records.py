@@ -12,7 +12,8 @@ import pandas as pd
 from fewrec.data.table import Dataset
 from fewrec.episodes.support import Episodes
 from fewrec.learners.base import Context, Learner
-from fewrec.metrics import ndcg_is_defined, per_user_scores
+from fewrec.metrics import ndcg_is_defined, pair_counts, per_user_scores, without_rounding
+from fewrec.report.beside import PAIRS, score_files
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.store import read_json
 
@@ -51,6 +52,26 @@ def score_rows(
     return pd.DataFrame({"episode": episode, "user": episodes.answers.table_user.numpy(), **scores})
 
 
+def rows_by_user(
+    spec: CellSpec, episodes: Episodes, prediction: np.ndarray, dataset: Dataset
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the score rows of windows in time, one a user over all of its windows, and the counts by pair of users.
+
+    ``episodes`` are all of the cell's, one query rating each, ``prediction`` (m,) theirs. ``episode`` of a score row is
+    the user's first. The second frame has a row a pair (user, other): see ``fewrec.metrics.pair_counts``. Predictions
+    that differ by rounding alone are ties in both.
+    """
+    users, first, group = np.unique(episodes.answers.table_user.numpy(), return_index=True, return_inverse=True)
+    truth, scale, prediction = episodes.answers.rating.numpy(), dataset.scale, without_rounding(prediction)
+    ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, int(np.bincount(group).min())) else None
+    scores = per_user_scores(group, len(users), truth, prediction, low=scale.low, high=scale.high, ndcg_at=ndcg_at,
+                             errors=dataset.kind == "ratings")  # fmt: skip
+    right, pairs = pair_counts(group, len(users), truth, prediction)
+    by_pair = {"user": np.repeat(users, len(users)), "other": np.tile(users, len(users))}
+    counts = pd.DataFrame({**by_pair, "pairs": pairs.ravel(), "right": right.ravel()})
+    return pd.DataFrame({"episode": first, "user": users, **scores}), counts[list(PAIRS.columns[1:])]
+
+
 def prediction_rows(episodes: Episodes, prediction: np.ndarray, first: int) -> pd.DataFrame:
     query = episodes.query
     columns = {"episode": query.episode.numpy() + first, "user": query.user.numpy(), "item": query.item.numpy()}
@@ -63,7 +84,7 @@ def cell_figures(folder: Path) -> dict[str, float]:
     ``rmse`` and ``mae`` over all query ratings (of clicks neither), ``ndcg<k>`` and ``auc`` as means over users where
     they are defined, latencies as medians in milliseconds an episode, and the other timings as they are.
     """
-    scores = pd.concat([pd.read_parquet(file) for file in sorted(folder.glob("block-*.parquet"))])
+    scores = pd.concat([pd.read_parquet(file) for file in score_files(folder)])
     timing = read_json(folder / "timing.json") or {}
     ranking = [name for name in scores.columns if name == "auc" or name.startswith("ndcg")]
     errors = {}

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
 from fewrec.data.own import load_own
 from fewrec.data.table import Dataset
@@ -92,7 +93,7 @@ def _run_cell(
     changed = _new_options(cls, spec)
     for name in (spec.dataset, spec.meta_dataset):
         if name is not None and name not in datasets:
-            datasets[name] = _open(name, request)
+            datasets[name] = _open(name, spec.protocol.likes_above, request)
     sha256, recorded = datasets[spec.dataset].table.sha256, record.get("dataset_sha256")
     if sha256 != recorded:
         raise _Refused(f"other data: {spec.dataset} has sha256 {sha256[:12]} here, {str(recorded)[:12]} in the record")
@@ -140,12 +141,12 @@ def _new_options(cls: type[Learner], spec: CellSpec) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in spec.config}
 
 
-def _open(name: str, request: dict[str, Any]) -> Dataset:
+def _open(name: str, likes_above: float | None, request: dict[str, Any]) -> Dataset:
     try:
         if request["own"] is not None and name == request["own_name"]:
             own = dict(request["own"])
-            return load_own(own.pop("data"), **own, name=name)
-        return open_dataset(name)
+            return likes_of(load_own(own.pop("data"), **own, name=name), likes_above)
+        return likes_of(open_dataset(name), likes_above)
     except DataError as error:
         raise _Refused(f"its data can't be had: {error}") from None
 

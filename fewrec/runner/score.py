@@ -171,7 +171,7 @@ def _manifest(frozen: FrozenEpisodes) -> dict[str, Any]:
             about.name: {
                 "sha256": about.table_sha256, "text_sha256": about.text_sha256, "sources": about.sources,
                 "licence": about.licence, "citation": about.citation, "homepage": about.homepage, "notes": [],
-                "scale": list(about.scale[:2]),
+                "scale": list(about.scale[:2]), "kind": about.kind,
             }
             for about in (record.dataset for record in records)
         },

@@ -127,7 +127,21 @@ class Suite(BaseModel):
             raise ValueError(f"learners: the label '{twice[0]}' stands twice; give one of them a label of its own")
         if self.k_max is not None and self.k_max < self._largest_k():
             raise ValueError(f"k_max: {self.k_max} is below the largest K, {self._largest_k()}")
+        if self.protocol.history is not None:
+            self._fits_windows(self.protocol.history)
         return self
+
+    def _fits_windows(self, history: int) -> None:
+        """Raise ``ValueError`` where the grid asks of windows in time what they can't give."""
+        only = {"states": ("user-cold",), "n_users": (1,), "n_query": (1,), "meta_datasets": (), "top_at": None}
+        for name, value in only.items():
+            if getattr(self, name) != value:
+                said = f"no {name}" if not value else f"{name} = {value[0]!r}".replace("'", '"')
+                raise ValueError(f"protocol.history: an episode is one rating of a user; it needs {said}")
+        if "rest" in self.shots:
+            raise ValueError(f'protocol.history: K is a number up to {history}, not "rest"')
+        if max(self._largest_k(), self.k_max or 0) > history:
+            raise ValueError(f"protocol.history = {history}: K and k_max can't be above it")
 
     def _largest_k(self) -> int:
         return max((k for k in self.shots if k != "rest"), default=1)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from fewrec.data.cards import list_cards
 from fewrec.errors import DataError, FewrecError, SuiteError
+from fewrec.report.beside import score_files
 from fewrec.report.comparison.environment_difference import environment_difference
 from fewrec.report.comparison.integrity import check_integrity
 from fewrec.report.comparison.verification import CellVerdict, Verification, judge
@@ -202,7 +203,7 @@ class _Rerun:
     ) -> CellVerdict:
         new = None
         if folder is not None and event["event"] == "finished":
-            parts = [pd.read_parquet(file) for file in sorted(folder.glob("block-*.parquet"))]
+            parts = [pd.read_parquet(file) for file in score_files(folder)]
             new = pd.concat(parts, ignore_index=True) if parts else None
         old = self.scores.get(record["spec_hash"], self.none)
         verdict = judge(record, event, old, new, self.exact)

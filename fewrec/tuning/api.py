@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
 from fewrec.data.table import Dataset
 from fewrec.errors import SuiteError
@@ -149,6 +150,7 @@ def tune(
     chosen = choose_device(device)
     torch.set_num_threads(threads or available_threads())
     loaded = {key: data if data is not None else open_dataset(key, offline=offline) for key in plan.suite.datasets}
+    loaded = {key: likes_of(one, plan.suite.protocol.likes_above) for key, one in loaded.items()}
     tasks, left_out = tasks_of(plan.suite.cells(), loaded, plan.cls)
     if not tasks:
         raise SuiteError(f"'{plan.row.shown}' can't be run on suite {plan.suite_name}: {next(iter(left_out.values()))}")

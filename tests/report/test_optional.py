@@ -79,6 +79,9 @@ def test_published_rows_are_shown_with_their_source_and_a_suite_without_them_has
     results.manifest["suite"] = {"title": "a suite", "published": rows}
     text = markdown(results, results.leaderboard)
     assert "| row | P@5 | MRR@5 | source |" in text
+    other = {"256 windows": 0.72, "16 windows": 0.67, "AUC": 0.5}
+    results.manifest["suite"]["published"] = [{"label": "x", "figures": other, "source": ""}]
+    assert "| row | 16 windows | 256 windows | AUC | source |" in markdown(results, results.leaderboard)
     assert r"| A\|B | 0.5345 |  | Doe 2020, table 2 |" in text and "| C |  | 0.25 | Doe 2020 |" in text
 
 

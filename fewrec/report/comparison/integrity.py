@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+import pandas as pd
+
 from fewrec.errors import DataError
+from fewrec.report.beside import PAIRS
 from fewrec.report.figures import Interval
 from fewrec.report.files import read_json
 from fewrec.report.leaderboard import leaderboard
@@ -32,7 +35,8 @@ def check_integrity(results: Results) -> Integrity:
     """Check every cell of a folder and its tables against one another; cheap, since nothing is run again.
 
     Each cell's hash is that of its specification, its data is the manifest's, its episodes are complete with N users
-    of Q ratings each and none twice; leaderboard.csv, .json, .md and .tex are what the cells give.
+    of Q ratings each and none twice (of windows in time: its users, each once, with the counts by pair of them);
+    leaderboard.csv, .json, .md and .tex are what the cells give.
     """
     found = Integrity()
     _check_cells(results, found)
@@ -95,6 +99,9 @@ def _check_rows(results: Results, found: Integrity) -> None:
         if status[cell] != "ok":
             continue
         rows = by_cell[cell]
+        if spec["protocol"].get("history"):
+            _check_windows(results, cell, name, rows, found)
+            continue
         if rows.duplicated(["episode", "user"]).any():
             found.problems.append(f"{name}: an (episode, user) row occurs twice in its scores")
         elif sorted(rows["episode"].unique()) != list(range(spec["episodes"])):
@@ -103,6 +110,16 @@ def _check_rows(results: Results, found: Integrity) -> None:
             found.problems.append(f"{name}: an episode has not N = {spec['n_users']} users")
         elif (rows["n"] != spec["n_query"]).any():
             found.problems.append(f"{name}: a user has not Q = {spec['n_query']} query ratings")
+
+
+def _check_windows(results: Results, cell: str, name: str, rows: pd.DataFrame, found: Integrity) -> None:
+    """Check a cell of windows in time: a score row a user (that all windows are there, its status says), and counts of
+    every pair of them."""
+    users, pairs = sorted(rows["user"]), results.pairs[results.pairs["cell"] == cell]
+    if len(set(users)) < len(users):
+        found.problems.append(f"{name}: a user's row occurs twice in its scores")
+    elif sorted(zip(pairs["user"], pairs["other"], strict=True)) != [(u, v) for u in users for v in users]:
+        found.problems.append(f"{name}: its counts by pair of users ({PAIRS.file}) are not those of its users")
 
 
 def _check_csv(file: Path, text: str, found: Integrity) -> bool:

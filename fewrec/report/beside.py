@@ -1,0 +1,64 @@
+"""Files beside the score rows of a cell, and which files those rows are in; apart because runner and report read them.
+
+A run has such a file in each cell's folder, a reference one for all cells, with the column ``cell`` before the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fewrec.errors import DataError
+
+BY_USER = "by-user.parquet"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A kind of file: its name in a reference, and its columns, of which ``cell`` is added to a run's."""
+
+    name: str
+    columns: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.parquet"
+
+
+STEPS = Beside("steps", ("cell", "episode", "step", "n", "se", "ae"))
+PAIRS = Beside("pairs", ("cell", "user", "other", "pairs", "right"))
+
+
+def score_files(cell: Path) -> list[Path]:
+    """Return the files of a cell's score rows: of windows in time the one by user, else those of its blocks."""
+    by_user = cell / BY_USER
+    return [by_user] if by_user.is_file() else sorted(cell.glob("block-*.parquet"))
+
+
+def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
+    """Return all rows of a kind in a run's or a reference's folder; empty if there are none.
+
+    Raises ``DataError`` for a file that can't be read or has other columns.
+    """
+    folder = Path(folder)
+    files = [folder / kind.file]
+    if not files[0].is_file():
+        files = sorted((folder / "cells").glob(f"*/{kind.name}*.parquet"))
+    parts = []
+    for file in files:
+        try:
+            part = pq.read_table(file).to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{file}: can't be read ({str(error).splitlines()[0]}); run the suite again") from None
+        if file.parent != folder:
+            part.insert(0, "cell", file.parent.name)
+        if list(part.columns) != list(kind.columns):
+            raise DataError(f"{file}: its columns are not {', '.join(kind.columns)}; run the suite again")
+        parts.append(part)
+    if not parts:
+        return pd.DataFrame({name: pd.Series(dtype=object if name == "cell" else float) for name in kind.columns})
+    return pd.concat(parts, ignore_index=True)
