@@ -218,7 +218,7 @@ def _split_windows(dataset: Dataset, table: RatingTable, protocol: Protocol, see
         rows = UserRows(np.append(begins, len(own)), own.item, own.rating, own.timestamp)
         own_features = None if features is None else features[users]
         meta_user = np.full(len(users), -1) if new_users else index_of[users]
-        return Pool(users, meta_user, rows, rows, popularity, None, own_features, windows.targets)
+        return Pool(users, meta_user, rows, rows, popularity, None, own_features, targets=windows.targets)
 
     pools: dict[MetaSet, Pool] = {
         "train": pool(parts[0], True), "validation": pool(parts[1], False), "test": pool(parts[2], False),

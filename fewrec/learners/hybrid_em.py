@@ -7,66 +7,20 @@ from torch import Tensor
 
 from fewrec.data.table import RatingTable
 from fewrec.learners.gp import VariationalEM, gaussian, outer, with_one
-
-_RIDGES = torch.logspace(-1, 5, 61, dtype=torch.float64)
-_ALIGN = 10.0  # the ridge of the regression that turns the factors; results don't depend on it (docs/hybrid_gp.md)
-
-
-class TextPrior:
-    """A Gaussian prior of items' (m_i - mu, w_i) whose mean is linear in their texts' features: ``c_i ~ N(B' e_i, V)``.
-
-    ``features`` (n_items, p), centred over the ``seen`` items. Column k of B has the prior ``N(0, I / ridge[k])``; its
-    posterior given the items' means, and the ridge, which maximises the evidence of that regression, are found
-    together (MacKay, Neural Computation 1992, by a grid instead of his fixed point, which can get stuck at B = 0).
-    ``mean`` (n_items, d) is B' e_i at the posterior mean of B, ``spread`` (n_items, d) its posterior variance.
-    """
-
-    def __init__(self, features: Tensor, seen: Tensor, d: int) -> None:
-        features = features - features[seen].mean(0)
-        _, scale, axes = torch.linalg.svd(features[seen], full_matrices=False)
-        kept = scale > 1e-6 * scale[0] if len(scale) else scale > 0  # rows that differ span no more than this
-        self.features, self.squares, self.seen = features @ axes[kept].mT, scale[kept] ** 2, seen
-        self.ridge = torch.full((d,), float(_RIDGES[-1]), dtype=torch.float64, device=features.device)
-        self.mean = features.new_zeros(len(features), d)
-        self.spread = torch.zeros_like(self.mean)
-
-    def regress(self, item: Tensor, precision: Tensor) -> None:
-        """Find B and the ridges for items' means ``item`` (n_items, d), whose residuals have ``precision`` (d,)."""
-        projected = self.features[self.seen].mT @ item[self.seen]
-        self.ridge = _RIDGES.to(item.device)[self._evidence(projected, precision).argmax(1)]
-        posterior = self.squares[:, None] * precision + self.ridge
-        self.mean = self.features @ (projected * precision / posterior)
-        self.spread = self.features.square() @ (1 / posterior)
-
-    def turn(self, factor: Tensor) -> Tensor | None:
-        """Return the rotation (r, r) of the factors ``factor`` (n_items, r) after which text explains them one by one.
-
-        Their prior does not tell rotations apart but for B, whose columns have a ridge each: where text explains some
-        direction well and the others not at all, that direction is to be a column. None where that would not raise
-        the evidence.
-        """
-        projected = self.features[self.seen].mT @ factor[self.seen]
-        explained = projected / (self.squares + _ALIGN)[:, None].sqrt()
-        explained = explained * (self.squares / (self.squares + _ALIGN))[:, None].sqrt()
-        rotation = torch.linalg.eigh(explained.mT @ explained)[1].flip(1)
-        one = torch.ones(factor.shape[1], dtype=factor.dtype, device=factor.device)
-        before, after = (self._evidence(p, one).max(1).values.sum() for p in (projected, projected @ rotation))
-        return rotation if after > before else None
-
-    def _evidence(self, projected: Tensor, precision: Tensor) -> Tensor:
-        """Return (d, ridges): the log evidence of each column's regression, up to what no ridge and no turn changes."""
-        ridge = _RIDGES.to(projected.device)
-        posterior = self.squares[:, None, None] * precision[None, :, None] + ridge
-        fit = (precision[:, None] * projected[:, :, None]).square() / posterior
-        return 0.5 * ((ridge / posterior).log().sum(0) + fit.sum(0))
+from fewrec.learners.ridge import GroupSums
+from fewrec.learners.text_prior import TextPrior
 
 
 class HybridEM(VariationalEM):
-    """``VariationalEM`` with items' priors from text (``features``; None: as without) and a noise for each item.
+    """``VariationalEM`` of ``r_ui = m_i + b_u + w_i . z_u + g_i . t_u + noise_i`` with items' priors from text.
+
+    ``prior_of_items`` (``TextPrior``, None without ``features``) has the expected (m_i - mu, w_i); ``topic`` (n_items,
+    q) are the g_i, the features' first q principal components, of mean square norm 1: what users' tastes for topics
+    act on, known and not fitted. So y_u = (b_u, z_u, t_u) of size 1 + rank + q and x_i = (1, w_i, g_i).
 
     ``noise_of`` (n_items,): an item's noise variance, the mode given the scaled-inverse-chi-squared prior of
-    ``noise_shots`` ratings around ``noise`` (Gelman et al., Bayesian Data Analysis, 2013, section 2.6); 0 ratings: all
-    have ``noise``. No step lowers the bound, and none does where the text is: ``text`` maximises over B and its ridges.
+    ``noise_shots`` ratings around ``noise`` (Gelman et al., Bayesian Data Analysis, 2013, section 2.6; 0 ratings: all
+    have ``noise``). No step lowers the bound of the log marginal likelihood, which has these priors in it.
     """
 
     def __init__(
@@ -75,58 +29,91 @@ class HybridEM(VariationalEM):
         rank: int,
         generator: torch.Generator,
         device: torch.device,
-        features: Tensor | None,
-        noise_shots: float,
+        features: Tensor | None = None,
+        topics: int = 0,
+        noise_shots: float = 0.0,
     ) -> None:
         super().__init__(table, rank, generator, device)
-        self.noise_shots = noise_shots
+        self.noise_shots, self.rank = noise_shots, rank
         self.noise_of = torch.full_like(self.item[:, 0], self.noise)
         self.prior_of_items = None if features is None else TextPrior(features.to(device), self.seen, rank + 1)
+        self.topic = self.item.new_zeros(table.n_items, 0)
+        if self.prior_of_items is not None:
+            self.topic = self.prior_of_items.features[:, :topics]
+            self.topic = self.topic / self.topic[self.seen].square().sum(1).mean().sqrt().clamp(min=1e-9)
+        start = self.item.new_full((self.topic.shape[1],), 0.1 * self.noise)  # a tenth of the noise, as for factors
+        self.prior = torch.block_diag(self.prior, torch.diag(start))
+        # Of (m, 1, w, g), by which (1, y) is multiplied: what is fitted (as in self.item) and what is known.
+        columns = torch.arange(2 + rank + self.topic.shape[1], device=device)
+        self.fitted = columns[(columns == 0) | (columns > 1) & (columns < 2 + rank)]
+        self.known = columns[(columns == 1) | (columns >= 2 + rank)]
 
     def sweep(self) -> None:
         super().sweep()
         self.text()
 
+    @property
+    def loading(self) -> Tensor:
+        """x_i = (1, w_i, g_i), (n_items, d)."""
+        return torch.cat([with_one(self.item), self.topic], 1)
+
     def users(self) -> None:
-        x, noise = with_one(self.item), self.noise_of
-        cross = self.item_cov[:, :, 0].clone()  # of w_i with m_i; the 1 in x_i has none
-        cross[:, 0] = 0.0
+        x, noise, fitted = self.loading, self.noise_of, slice(1, 1 + self.rank)
+        cross = torch.zeros_like(x)
+        cross[:, fitted] = self.item_cov[:, 1:, 0]  # of w_i with m_i; what is known has none
         second = outer(x)
-        second[:, 1:, 1:] += self.item_cov[:, 1:, 1:]
+        second[:, fitted, fitted] += self.item_cov[:, 1:, 1:]
         residual = self.rating - self.mu - self.item[self.item_of, 0]
-        precision = torch.linalg.inv(self.prior) + self.by_user(second / noise[:, None, None], self.item_of)
+        squares = symmetric_sums(self.by_user, second / noise[:, None, None], self.item_of)
         moment = self.by_user(x / noise[:, None], self.item_of, residual)
-        self.user, self.user_cov = gaussian(precision, moment - self.by_user(cross / noise[:, None], self.item_of))
+        moment = moment - self.by_user(cross / noise[:, None], self.item_of)
+        self.user, self.user_cov = gaussian(torch.linalg.inv(self.prior) + squares, moment)
         self.user_second = self.user_cov + outer(self.user)
 
     def items(self) -> None:
-        self.moments = self._user_moments()
-        squares, with_rating, with_offset = self.moments
-        precision = torch.diag(self.item_prior) + squares / self.noise_of[:, None, None]
-        moment = (with_rating - with_offset) / self.noise_of[:, None]
+        self.squares, self.products = self._user_sums()
+        known = torch.cat([torch.ones_like(self.item[:, :1]), self.topic], 1)
+        explained = self.squares[:, self.fitted][:, :, self.known] @ known.unsqueeze(2)
+        precision = torch.diag(self.item_prior) + self.squares[:, self.fitted][:, :, self.fitted] / self._noise_column
+        moment = (self.products[:, self.fitted] - explained.squeeze(2)) / self.noise_of[:, None]
         if self.prior_of_items is not None:
             moment = moment + self.item_prior * self.prior_of_items.mean
         self.item, self.item_cov = gaussian(precision, moment)
 
+    @property
+    def _noise_column(self) -> Tensor:
+        return self.noise_of[:, None, None]
+
+    def _user_sums(self) -> tuple[Tensor, Tensor]:
+        """Return each item's sums over its ratings of E vv' and of r E v, where v = (1, y)."""
+        v = torch.cat([torch.ones_like(self.user[:, :1]), self.user], 1)
+        second = outer(v)
+        second[:, 1:, 1:] = self.user_second
+        return symmetric_sums(self.by_item, second, self.user_of), self.by_item(v, self.user_of, self.rating - self.mu)
+
     def scales(self) -> None:
-        error = self._error_of_items()
-        super().scales()  # its noise is the maximum where all items share one
+        error, count = self._error_of_items(), self.by_item.count.double()
         if self.noise_shots:
-            count = self.by_item.count.double()
             self.noise_of = (error + self.noise_shots * self.noise) / (count + self.noise_shots)
             self.noise = 1 / float((1 / self.noise_of[self.seen]).mean())
-            self.noise_of = (error + self.noise_shots * self.noise) / (count + self.noise_shots)
         else:
+            self.noise = max(float(error.sum()) / len(self.rating), 1e-6)
             self.noise_of = torch.full_like(self.noise_of, self.noise)
+        self.prior = self.user_second.mean(0)
+        shift = float(self.item[self.seen, 0].mean())
+        self.mu += shift
+        self.item[self.seen, 0] -= shift
+        if self.prior_of_items is None:
+            self._variance_of_means(torch.zeros_like(self.item[:, 0]), torch.zeros_like(self.item[:, 0]))
 
     def _error_of_items(self) -> Tensor:
         """Return (n_items,): the expected squared error summed over each item's ratings."""
-        squares, with_rating, with_offset = self.moments
-        rating, user = self.rating - self.mu, self.user_of
-        of_row = rating.square() - 2 * rating * self.user[user, 0] + self.user_second[user, 0, 0]
-        error = torch.zeros_like(self.noise_of).index_add_(0, self.item_of, of_row)
-        error = error + 2 * (self.item * (with_offset - with_rating)).sum(1)
-        return (error + (squares * (self.item_cov + outer(self.item))).sum((1, 2))).clamp(min=0)
+        a = torch.cat([self.item[:, :1], self.loading], 1)  # (m, 1, w, g)
+        second = outer(a)
+        second[:, self.fitted[:, None], self.fitted] += self.item_cov
+        squared = torch.zeros_like(self.noise_of).index_add_(0, self.item_of, (self.rating - self.mu).square())
+        error = squared - 2 * (a * self.products).sum(1) + (second * self.squares).sum((1, 2))
+        return error.clamp(min=0)
 
     def text(self) -> None:
         """Turn the factors, regress the items' (m_i - mu, w_i) on text, and fit the variance that is left of m."""
@@ -137,36 +124,60 @@ class HybridEM(VariationalEM):
         if rotation is not None:
             self._rotate(rotation)
         prior.regress(self.item, self.item_prior)
-        left = (self.item[:, 0] - prior.mean[:, 0]).square() + self.item_cov[:, 0, 0] + prior.spread[:, 0]
+        self._variance_of_means(prior.mean[:, 0], prior.spread[:, 0])
+
+    def _variance_of_means(self, expected: Tensor, spread: Tensor) -> None:
+        left = (self.item[:, 0] - expected).square() + self.item_cov[:, 0, 0] + spread
         self.item_prior[0] = 1 / left[self.seen].mean().clamp(min=1e-6)
 
     def _rotate(self, rotation: Tensor) -> None:
-        whole = torch.block_diag(rotation.new_ones(1, 1), rotation)
-        self.item, self.user = self.item @ whole, self.user @ whole
-        self.item_cov, self.user_cov = (whole.mT @ cov @ whole for cov in (self.item_cov, self.user_cov))
-        self.prior, self.user_second = (whole.mT @ cov @ whole for cov in (self.prior, self.user_second))
+        one, rest = (
+            rotation.new_ones(1, 1),
+            torch.eye(self.topic.shape[1], dtype=rotation.dtype, device=rotation.device),
+        )
+        item, user = torch.block_diag(one, rotation), torch.block_diag(one, rotation, rest)
+        self.item, self.item_cov = self.item @ item, item.mT @ self.item_cov @ item
+        self.user, self.user_cov = self.user @ user, user.mT @ self.user_cov @ user
+        self.prior, self.user_second = user.mT @ self.prior @ user, user.mT @ self.user_second @ user
 
     def model(self, selection_ridge: float) -> dict[str, Tensor]:
         """Return what adapting needs: ``MODEL`` of ``gp``, ``text`` and ``noise_of`` (``fewrec.learners.hybrid_gp``).
 
         An unseen item is what its text says, and its mean is moved by the mean of what meta-train's ratings leave over
-        if their items are taken to be unseen too: who rated an item liked it more than the average user would.
+        if their items are taken to be unseen too: who rated an item liked it more than the average user would. Without
+        text it has the rating-weighted mean of m and no factor, as in ``gp``.
         """
-        model = super().model(selection_ridge)
-        prior, item_cov = self.prior_of_items, self.item_cov
-        text = torch.zeros_like(self.item)
-        if prior is not None:
-            text, unseen = prior.mean, ~self.seen
-            user, of_row = self.user[self.user_of], text[self.item_of]
-            alike = self.mu + of_row[:, 0] + user[:, 0] + (of_row[:, 1:] * user[:, 1:]).sum(1)
-            level = self.mu + (self.rating - alike).mean()
-            model["mean"] = torch.where(unseen, level + text[:, 0], model["mean"])
-            model["loading"][unseen, 1:] = text[unseen, 1:]
-            item_cov = torch.where(
-                unseen[:, None, None], torch.diag_embed(1 / self.item_prior + prior.spread), item_cov
-            )
-        # E of y' Cov(c_i) y over users, with y = (1, factors): what is not known of an item is noise to a rating of it.
-        second = self.prior.clone()
-        second[0], second[:, 0] = 0.0, 0.0
-        second[0, 0] = 1.0
-        return model | {"text": text.contiguous(), "noise_of": self.noise_of + (item_cov * second).sum((1, 2))}
+        unseen, prior, mean, x = ~self.seen, self.prior_of_items, self.mu + self.item[:, 0], self.loading
+        x[unseen, 1 : 1 + self.rank] = 0.0
+        text, item_cov = torch.zeros_like(x), self.item_cov
+        if prior is None:
+            level = mean[self.item_of].mean().expand(len(mean))
+        else:
+            text[:, 1:] = torch.cat([prior.mean[:, 1:], self.topic], 1)
+            x = torch.where(unseen.unsqueeze(1), with_one(text), x)
+            explained = prior.mean[self.item_of, 0] + (with_one(text)[self.item_of] * self.user[self.user_of]).sum(1)
+            level = prior.mean[:, 0] + (self.rating - explained).mean()
+            vague = torch.diag_embed(1 / self.item_prior + prior.spread)
+            item_cov = torch.where(unseen[:, None, None], vague, item_cov)
+        # E of v' Cov(m_i, w_i) v over users, v = (1, z): what is not known of an item is noise to a rating of it.
+        second = torch.block_diag(x.new_ones(1, 1), self.prior[1 : 1 + self.rank, 1 : 1 + self.rank])
+        precision, count = torch.linalg.inv(self.prior), self.by_item.count.double()
+        tilt = self.by_item(self.user, self.user_of) / (count + selection_ridge).unsqueeze(1) @ precision
+        tilt_mean = count @ tilt / count.sum()
+        spread = (tilt - tilt_mean).mT @ ((tilt - tilt_mean) * count.unsqueeze(1)) / count.sum()
+        found = {
+            "mean": torch.where(unseen, level, mean), "loading": x, "precision": precision,
+            "noise": mean.new_tensor([self.noise]), "tilt": tilt, "tilt_mean": tilt_mean, "tilt_spread": spread,
+            "text": text, "noise_of": self.noise_of + (item_cov * second).sum((1, 2)),
+        }  # fmt: skip
+        return {name: value.contiguous() for name, value in found.items()}
+
+
+def symmetric_sums(sums: GroupSums, table: Tensor, of_row: Tensor) -> Tensor:
+    """Return ``sums(table, of_row)`` of symmetric matrices (m, d, d): half of each is enough to read."""
+    i, j = torch.triu_indices(*table.shape[1:], device=table.device)
+    half = sums(table[:, i, j], of_row)
+    out = half.new_empty(len(half), *table.shape[1:])
+    out[:, i, j] = half
+    out[:, j, i] = half
+    return out

@@ -33,19 +33,21 @@ _NORMAL_90 = 1.6448536269514722  # the 95 % quantile of the normal distribution:
 class HybridGPConfig(BackboneConfig):
     """Options of ``hybrid-gp``, besides those of what reads the texts. All variances and ridges are fitted.
 
-    ``rank``: number of factors. ``item_features``: what the items' prior is regressed on: "text", "random" (normal
+    ``rank``: number of factors. ``topics``: in how many directions of the texts' features users' tastes vary besides.
+    ``item_features``: what the items' prior is regressed on: "text", "random" (normal
     vectors in the place of the texts' features) or "none". ``noise_shots``: ratings' worth of the noise that all items
     share in the noise of one (0: all have the same). ``item_noise``: whether what is not known of an item counts as
     noise of its ratings. ``selection``, ``selection_ridge`` and ``n_query``: as for ``gp``. ``sweeps``: of EM.
     """
 
     rank: int = Field(16, ge=1, le=256)
+    topics: int = Field(16, ge=0, le=1024)
     item_features: Literal["text", "random", "none"] = "text"
     noise_shots: float = Field(50.0, ge=0)
     item_noise: bool = True
     selection: float | None = Field(None, ge=0, le=1)
     selection_ridge: float = Field(10.0, gt=0)
-    sweeps: int = Field(25, ge=1)
+    sweeps: int = Field(15, ge=1)
     n_query: int = Field(10, ge=1)
 
 
@@ -92,9 +94,11 @@ class HybridGP(TextLearner):
             raise NotApplicable(f"{self.name} is meta-trained on the data set's own item texts")
         config, generator = self.config, ctx.generator(source.seed)
         self.known, self.stretch = KnownUsers.of(source.table), 1.0
-        validation = Validation(source, (1, 5, 10), config.n_query)
+        validation = Validation(source, (1, 5, 10, 20), config.n_query)
         features = self.item_features(ctx, ctx.generator(source.seed + 1))
-        em = HybridEM(source.table, config.rank, generator, precise_device(ctx), features, config.noise_shots)
+        em = HybridEM(
+            source.table, config.rank, generator, precise_device(ctx), features, config.topics, config.noise_shots
+        )
         self.selection = 0.5 if config.selection is None else config.selection
         for sweep in ctx.progress(range(config.sweeps), "hybrid-gp: EM sweeps"):
             em.sweep()
@@ -116,14 +120,18 @@ class HybridGP(TextLearner):
         """Return by what deviations are multiplied so that 90 % intervals cover 90 % of meta-validation's queries.
 
         Ratings end where their scale does, so that errors of the right mean square have fewer large ones among them
-        than a Gaussian. 1 where there are no episodes.
+        than a Gaussian. Of few users it can't be told, and it is shrunk towards 1 as if 100 more had been right.
         """
-        errors = []
+        errors, users = [], torch.zeros(0, dtype=torch.int64)
         for drawn in validation.episodes:
             query = drawn.query
             mean, deviation = self.adapt_batch(drawn.support, ctx).distribution(query.episode, query.user, query.item)
             errors.append(((drawn.answers.rating - mean.cpu()) / deviation.cpu()).abs())
-        return float(torch.cat(errors).quantile(0.9)) / _NORMAL_90 if errors else 1.0
+            users = torch.cat([users, drawn.answers.table_user]).unique()
+        if not errors:
+            return 1.0
+        found = float(torch.cat(errors).quantile(0.9)) / _NORMAL_90
+        return (len(users) * found + 100) / (len(users) + 100)
 
     def adapt_batch(self, supports: SupportBatch, ctx: Context) -> HybridPredictor:
         prior = self.model["precision"].expand(supports.total_users, -1, -1)
