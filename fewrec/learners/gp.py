@@ -187,7 +187,7 @@ class VariationalEM:
         start = torch.randn(table.n_items, rank, dtype=torch.float64, generator=generator)
         self.item = torch.cat([torch.tensor(effects.item).unsqueeze(1), start], 1).to(device)
         self.item_cov = self.item.new_zeros(table.n_items, rank + 1, rank + 1)
-        variances = torch.tensor([0.15] + [0.2 / rank] * rank, dtype=torch.float64, device=device)
+        variances = torch.tensor([0.15] + [0.2 / max(rank, 1)] * rank, dtype=torch.float64, device=device)
         residual = table.rating - effects.mu - effects.item[table.item] - effects.user[table.user]
         self.noise = max(float(residual.var()), 1e-4)
         self.prior = torch.diag(variances * self.noise / 0.8)

@@ -20,7 +20,8 @@ class HybridEM(VariationalEM):
 
     ``noise_of`` (n_items,): an item's noise variance, the mode given the scaled-inverse-chi-squared prior of
     ``noise_shots`` ratings around ``noise`` (Gelman et al., Bayesian Data Analysis, 2013, section 2.6; 0 ratings: all
-    have ``noise``). No step lowers the bound of the log marginal likelihood, which has these priors in it.
+    have ``noise``). ``shrinkage`` multiplies the precision of the items' prior. While it is 1, no step lowers the bound
+    of the log marginal likelihood, which has these priors in it.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class HybridEM(VariationalEM):
         features: Tensor | None = None,
         topics: int = 0,
         noise_shots: float = 0.0,
+        shrinkage: float = 1.0,
     ) -> None:
         super().__init__(table, rank, generator, device)
-        self.noise_shots, self.rank = noise_shots, rank
+        self.noise_shots, self.rank, self.shrinkage = noise_shots, rank, shrinkage
         self.noise_of = torch.full_like(self.item[:, 0], self.noise)
         self.prior_of_items = None if features is None else TextPrior(features.to(device), self.seen, rank + 1)
         self.topic = self.item.new_zeros(table.n_items, 0)
@@ -74,15 +76,12 @@ class HybridEM(VariationalEM):
         self.squares, self.products = self._user_sums()
         known = torch.cat([torch.ones_like(self.item[:, :1]), self.topic], 1)
         explained = self.squares[:, self.fitted][:, :, self.known] @ known.unsqueeze(2)
-        precision = torch.diag(self.item_prior) + self.squares[:, self.fitted][:, :, self.fitted] / self._noise_column
+        prior = self.shrinkage * self.item_prior
+        precision = torch.diag(prior) + self.squares[:, self.fitted][:, :, self.fitted] / self.noise_of[:, None, None]
         moment = (self.products[:, self.fitted] - explained.squeeze(2)) / self.noise_of[:, None]
         if self.prior_of_items is not None:
-            moment = moment + self.item_prior * self.prior_of_items.mean
+            moment = moment + prior * self.prior_of_items.mean
         self.item, self.item_cov = gaussian(precision, moment)
-
-    @property
-    def _noise_column(self) -> Tensor:
-        return self.noise_of[:, None, None]
 
     def _user_sums(self) -> tuple[Tensor, Tensor]:
         """Return each item's sums over its ratings of E vv' and of r E v, where v = (1, y)."""

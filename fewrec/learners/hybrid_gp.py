@@ -34,15 +34,17 @@ class HybridGPConfig(BackboneConfig):
     """Options of ``hybrid-gp``, besides those of what reads the texts. All variances and ridges are fitted.
 
     ``rank``: number of factors. ``topics``: in how many directions of the texts' features users' tastes vary besides.
-    ``item_features``: what the items' prior is regressed on: "text", "random" (normal
-    vectors in the place of the texts' features) or "none". ``noise_shots``: ratings' worth of the noise that all items
-    share in the noise of one (0: all have the same). ``item_noise``: whether what is not known of an item counts as
-    noise of its ratings. ``selection``, ``selection_ridge`` and ``n_query``: as for ``gp``. ``sweeps``: of EM.
+    ``item_features``: what the items' prior is regressed on: "text", "random" (normal vectors in the place of the
+    texts' features) or "none". ``shrinkage`` multiplies the precision of that prior. ``noise_shots``: ratings' worth of
+    the noise that all items share in the noise of one (0: all have the same). ``item_noise``: whether what is not known
+    of an item counts as noise of its ratings. ``selection``, ``selection_ridge`` and ``n_query``: as for ``gp``.
+    ``sweeps``: of EM.
     """
 
-    rank: int = Field(16, ge=1, le=256)
+    rank: int = Field(16, ge=0, le=256)
     topics: int = Field(16, ge=0, le=1024)
     item_features: Literal["text", "random", "none"] = "text"
+    shrinkage: float = Field(1.0, gt=0)
     noise_shots: float = Field(50.0, ge=0)
     item_noise: bool = True
     selection: float | None = Field(None, ge=0, le=1)
@@ -96,9 +98,8 @@ class HybridGP(TextLearner):
         self.known, self.stretch = KnownUsers.of(source.table), 1.0
         validation = Validation(source, (1, 5, 10, 20), config.n_query)
         features = self.item_features(ctx, ctx.generator(source.seed + 1))
-        em = HybridEM(
-            source.table, config.rank, generator, precise_device(ctx), features, config.topics, config.noise_shots
-        )
+        sizes = config.rank, generator, precise_device(ctx)
+        em = HybridEM(source.table, *sizes, features, config.topics, config.noise_shots, config.shrinkage)
         self.selection = 0.5 if config.selection is None else config.selection
         for sweep in ctx.progress(range(config.sweeps), "hybrid-gp: EM sweeps"):
             em.sweep()

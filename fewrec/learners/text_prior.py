@@ -42,6 +42,8 @@ class TextPrior:
         Their own prior does not tell rotations apart, but B's columns have a ridge each: a direction that text explains
         is to be a column of its own, and not a part of all. None where turning would not raise the evidence.
         """
+        if not factor.shape[1]:
+            return None
         projected = self.features[self.seen].mT @ factor[self.seen]
         weight = self.squares.sqrt() / (self.squares + _ALIGN)
         explained = projected * weight[:, None]
