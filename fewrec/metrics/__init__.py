@@ -1,5 +1,6 @@
 """Metrics and statistics as pure functions of NumPy arrays, apart from the runner so that tables need no torch."""
 
+from fewrec.metrics.calibration import normal_sums
 from fewrec.metrics.ranking import auc, ndcg, ndcg_is_defined
 from fewrec.metrics.rating import clipped_error_sums, prediction_spread
 from fewrec.metrics.scores import per_user_scores
@@ -22,6 +23,7 @@ __all__ = [
     "ndcg",
     "ndcg_is_defined",
     "per_user_scores",
+    "normal_sums",
     "percentile_interval",
     "prediction_spread",
     "ratio",

@@ -14,6 +14,7 @@ from fewrec.episodes.support import Episodes
 from fewrec.learners.base import Context, Learner
 from fewrec.metrics import ndcg_is_defined, per_user_scores
 from fewrec.runner.cell import CellSpec
+from fewrec.runner.predict import Normal
 from fewrec.runner.store import read_json
 
 LATENCY_EPISODES = 10
@@ -34,33 +35,38 @@ class Fitted:
 
 
 def score_rows(
-    spec: CellSpec, episodes: Episodes, prediction: np.ndarray, first: int, dataset: Dataset
-) -> pd.DataFrame:
+    spec: CellSpec, episodes: Episodes, prediction: np.ndarray, first: int, dataset: Dataset,
+    normal: Normal | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Return one row an (episode, user): the raw sums that every metric, interval and test is computed from.
 
-    Predictions of clicks are scores, so their rows have no ``se`` and ``ae``.
+    Predictions of clicks are scores, so their rows have no ``se`` and ``ae``. Where the learner has distributions of
+    the ratings (``normal``), rows have ``log_density`` and ``within90``; others lack these columns.
     """
     support, query = episodes.support, episodes.query
     group = support.flat_user(query.episode, query.user).numpy()
     ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, spec.n_query) else None
     truth, scale = episodes.answers.rating.numpy(), dataset.scale
     scores = per_user_scores(group, support.total_users, truth, prediction, low=scale.low, high=scale.high,
-                             ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings")  # fmt: skip
+                             ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings", normal=normal)  # fmt: skip
     episode = np.repeat(np.arange(first, first + len(support)), support.n_users.numpy())
     return pd.DataFrame({"episode": episode, "user": episodes.answers.table_user.numpy(), **scores})
 
 
-def prediction_rows(episodes: Episodes, prediction: np.ndarray, first: int) -> pd.DataFrame:
+def prediction_rows(
+    episodes: Episodes, prediction: np.ndarray, first: int, normal: Normal | None = None
+) -> pd.DataFrame:
+    """Return one row a query rating; ``sd``, the standard deviation, where the learner has distributions."""
     query = episodes.query
     columns = {"episode": query.episode.numpy() + first, "user": query.user.numpy(), "item": query.item.numpy()}
-    return pd.DataFrame({**columns, "prediction": prediction})
+    return pd.DataFrame({**columns, "prediction": prediction, **({} if normal is None else {"sd": normal[1]})})
 
 
 def cell_figures(folder: Path) -> dict[str, float]:
     """Return the figures of a complete cell from its files, those that are defined: what trackers are told.
 
-    ``rmse`` and ``mae`` over all query ratings (of clicks neither), ``ndcg<k>`` and ``auc`` as means over users where
-    they are defined, latencies as medians in milliseconds an episode, and the other timings as they are.
+    ``rmse`` and ``mae`` over all query ratings (of clicks neither), likewise ``nlpd`` and ``coverage90`` of learners
+    with a distribution, ``ndcg<k>`` and ``auc`` as means over users where they are defined, latencies as medians in milliseconds an episode, and the other timings as they are.
     """
     scores = pd.concat([pd.read_parquet(file) for file in sorted(folder.glob("block-*.parquet"))])
     timing = read_json(folder / "timing.json") or {}
@@ -69,6 +75,9 @@ def cell_figures(folder: Path) -> dict[str, float]:
     if "se" in scores:
         errors["rmse"] = float(np.sqrt(scores["se"].sum() / scores["n"].sum()))
         errors["mae"] = float(scores["ae"].sum() / scores["n"].sum())
+    if "log_density" in scores:
+        errors["nlpd"] = float(-scores["log_density"].sum() / scores["n"].sum())
+        errors["coverage90"] = float(scores["within90"].sum() / scores["n"].sum())
     figures = {
         **errors,
         **{name: float(scores[name].mean()) for name in ranking},

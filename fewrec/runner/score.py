@@ -29,7 +29,7 @@ from fewrec.report.render import leaderboard_files
 from fewrec.report.results import Results, assemble_results
 from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
 from fewrec.runner.environment import describe
-from fewrec.runner.execute import checked, predict_query
+from fewrec.runner.predict import checked, predict_query
 from fewrec.runner.predictions import read_predictions
 from fewrec.runner.records import score_rows
 from fewrec.runner.suite import LearnerRow, validated_config
