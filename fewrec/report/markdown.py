@@ -107,7 +107,7 @@ def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
         head = head if tuned else (*head, "tuning")
         more = optional_columns(scored)
         table = ([*_cells(row, measure)[: len(head)], *_more(row, more)] for row in scored.to_dict("records"))
-        lines += _table([*head, *(column.head for column in more)], table, text_columns=1)
+        lines += _table([*head, *(column.head_with_ends for column in more)], table, text_columns=1)
         lines += [_coverage(scored), *_ranks(results, task), ""]
     if len(others):
         table = ((_name(row), row["status"], markdown_text(row["reason"])) for row in others.to_dict("records"))

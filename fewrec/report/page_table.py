@@ -64,7 +64,7 @@ def shown_columns(frame: pd.DataFrame) -> list[Column]:
     shown = [column for column in _columns() if column.name in frame and frame[column.name].notna().any()]
     for one in optional_columns(frame):
         written = (lambda value: fixed(value, 4)) if one.metric else short
-        shown.append(Column(one.name, one.head, one.meaning, not one.metric, written, 3 if one.metric else None))
+        shown.append(Column(one.name, one.head, one.meaning, one.ascending, written, 3 if one.metric else None))
     used = {measure_of(rows).column for _, rows in tasks(frame)}
     return sorted(shown, key=lambda column: used != {column.name})
 

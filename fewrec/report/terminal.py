@@ -14,7 +14,7 @@ from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, one_line, short
-from fewrec.report.optional import Optional, optional_columns
+from fewrec.report.optional import CALIBRATION, Optional, optional_columns
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -63,12 +63,13 @@ _OF_CLICKS: Columns = (
     *_SHARED,
 )
 _DROPPED_FIRST = (
-    "update_ms_p95", "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low", "skill", "meta_fit_s", "rank_group",
-    "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5", "diff_bias_low", "diff_popularity_low", "diff_bias",
-    "diff_popularity",
+    "update_ms_p95", "coverage90_low", "nlpd_low", "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low",
+    "skill", "meta_fit_s", "coverage90", "nlpd", "rank_group", "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5",
+    "diff_bias_low", "diff_popularity_low", "diff_bias", "diff_popularity",
 )  # fmt: skip
 _DROPPED_NAMES = {
     "rmse_low": "intervals of RMSE", "diff_bias_low": "intervals of − bias", "rank_group": "groups of ranks",
+    "nlpd_low": "intervals of NLPD", "coverage90_low": "intervals of 90 % cover",
     "auc_low": "intervals of AUC", "diff_popularity_low": "intervals of AUC − popularity",
 }  # fmt: skip
 _LABEL_WIDTH = 18  # at most so much of a label is kept in one line where the room is short
@@ -134,7 +135,12 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
 
 
 def _optional(scored: pd.DataFrame) -> Columns:
-    return tuple((column.name, column.head, _written(column)) for column in optional_columns(scored))
+    columns: list[tuple[str, str, Cell]] = []
+    for column in optional_columns(scored):
+        columns.append((column.name, column.head, _written(column)))
+        if column.name in CALIBRATION:
+            columns.append((f"{column.name}_low", "[95 %]", _ends(column.name, 3)))
+    return tuple(columns)
 
 
 def _written(column: Optional) -> Cell:

@@ -50,7 +50,7 @@ class OnlineAnswer:
 def predict_online(
     predictor: BatchPredictor, episodes: Episodes, n_query: int, ctx: Context, *, normal: bool = False
 ) -> OnlineAnswer:
-    """Predict and learn the query, one rating a user at a time; with ``normal`` ask for distributions, outside the clock.
+    """Predict and learn the query, one rating a user at a time; with ``normal`` ask for distributions, not timed.
 
     The rating of the last step is predicted and not learnt: nothing comes after it.
     """

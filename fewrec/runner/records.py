@@ -48,7 +48,8 @@ def score_rows(
     ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, spec.n_query) else None
     truth, scale = episodes.answers.rating.numpy(), dataset.scale
     scores = per_user_scores(group, support.total_users, truth, prediction, low=scale.low, high=scale.high,
-                             ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings", normal=normal)  # fmt: skip
+                             ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings",
+                             normal=normal)  # fmt: skip
     episode = np.repeat(np.arange(first, first + len(support)), support.n_users.numpy())
     return pd.DataFrame({"episode": episode, "user": episodes.answers.table_user.numpy(), **scores})
 
@@ -66,7 +67,8 @@ def cell_figures(folder: Path) -> dict[str, float]:
     """Return the figures of a complete cell from its files, those that are defined: what trackers are told.
 
     ``rmse`` and ``mae`` over all query ratings (of clicks neither), likewise ``nlpd`` and ``coverage90`` of learners
-    with a distribution, ``ndcg<k>`` and ``auc`` as means over users where they are defined, latencies as medians in milliseconds an episode, and the other timings as they are.
+    with a distribution, ``ndcg<k>`` and ``auc`` as means over users where they are defined, latencies as medians in
+    milliseconds an episode, and the other timings as they are.
     """
     scores = pd.concat([pd.read_parquet(file) for file in sorted(folder.glob("block-*.parquet"))])
     timing = read_json(folder / "timing.json") or {}
@@ -76,8 +78,9 @@ def cell_figures(folder: Path) -> dict[str, float]:
         errors["rmse"] = float(np.sqrt(scores["se"].sum() / scores["n"].sum()))
         errors["mae"] = float(scores["ae"].sum() / scores["n"].sum())
     if "log_density" in scores:
-        errors["nlpd"] = float(-scores["log_density"].sum() / scores["n"].sum())
-        errors["coverage90"] = float(scores["within90"].sum() / scores["n"].sum())
+        asked = scores.loc[scores["log_density"].notna(), "n"].sum()
+        errors["nlpd"] = float(-scores["log_density"].sum() / asked)
+        errors["coverage90"] = float(scores["within90"].sum() / asked)
     figures = {
         **errors,
         **{name: float(scores[name].mean()) for name in ranking},
