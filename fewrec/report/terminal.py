@@ -38,6 +38,10 @@ _SHARED: Columns = (
     ("skill", "skill", lambda row: fixed(row["skill"], 3, sign=True)),
     ("rank", "rank", lambda row: fixed(row["rank"], 2)),
     ("rank_group", "", lambda row: row["rank_group"]),
+    ("nlpd", "NLPD", lambda row: fixed(row["nlpd"], 4)),
+    ("nlpd_low", "[95 %]", _ends("nlpd", 3)),
+    ("coverage90", "90 % cover", lambda row: fixed(row["coverage90"], 4)),
+    ("coverage90_low", "[95 %]", _ends("coverage90", 3)),
     ("meta_fit_s", "meta-fit s", lambda row: short(row["meta_fit_s"])),
     ("adapt_ms_p50", "adapt ms", lambda row: short(row["adapt_ms_p50"])),
     ("predict_ms", "predict ms", lambda row: short(row["predict_ms"])),
@@ -64,7 +68,7 @@ _OF_CLICKS: Columns = (
 )
 _DROPPED_FIRST = (
     "update_ms_p95", "coverage90_low", "nlpd_low", "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low",
-    "skill", "meta_fit_s", "coverage90", "nlpd", "rank_group", "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5",
+    "coverage90", "nlpd", "skill", "meta_fit_s", "rank_group", "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5",
     "diff_bias_low", "diff_popularity_low", "diff_bias", "diff_popularity",
 )  # fmt: skip
 _DROPPED_NAMES = {
@@ -118,7 +122,10 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
     columns = {
         name: (head, [cell(row) for row in rows])
         for name, head, cell in (*(_OF_CLICKS if measure is AUC else _OF_RATINGS), *_optional(scored))
-        if scored[name].notna().any() and not (name == "tuning" and plain) and scored[name].ne("").any()
+        if name in scored
+        and scored[name].notna().any()
+        and not (name == "tuning" and plain)
+        and scored[name].ne("").any()
     }
     longest = max(len(one_line(row["label"])) for row in rows)
     shortened = max(longest - _LABEL_WIDTH, 0)  # a longer label is folded, a number never
@@ -135,12 +142,8 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
 
 
 def _optional(scored: pd.DataFrame) -> Columns:
-    columns: list[tuple[str, str, Cell]] = []
-    for column in optional_columns(scored):
-        columns.append((column.name, column.head, _written(column)))
-        if column.name in CALIBRATION:
-            columns.append((f"{column.name}_low", "[95 %]", _ends(column.name, 3)))
-    return tuple(columns)
+    others = [column for column in optional_columns(scored) if column.name not in CALIBRATION]  # they stand further up
+    return tuple((column.name, column.head, _written(column)) for column in others)
 
 
 def _written(column: Optional) -> Cell:
