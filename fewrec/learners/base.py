@@ -69,7 +69,11 @@ class Predictor(ABC):
         """Return (n,) ratings on the data set's scale (scores for clicks) for (n,) users and items of the catalog."""
 
     def distribution(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return (mean, standard deviation), each (n,), or None where the learner has none."""
+        """Return (mean, standard deviation) of the ratings, each (n,), or None where the learner has none.
+
+        The mean is what ``predict`` returns, the deviation is that of a rating: noise included, always above 0. Tables
+        of ratings score it as a normal distribution; it is asked for after ``predict`` and not timed.
+        """
         return None
 
     def explain(self, user: int, item: int) -> Tensor | None:
@@ -94,7 +98,7 @@ class BatchPredictor(ABC):
         """Return (n,) ratings for (n,) triples; ``user`` counts from 0 within its episode."""
 
     def distribution(self, episode: Tensor, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return (mean, standard deviation), each (n,), or None where the learner has none."""
+        """Return (mean, standard deviation), each (n,), or None; see ``Predictor.distribution``."""
         return None
 
     def explain(self, episode: int, user: int, item: int) -> Tensor | None:
@@ -213,6 +217,17 @@ class LoopedPredictor(BatchPredictor):
             rows = episode == e
             out[rows] = self.predictors[e].predict(user[rows], item[rows]).detach().cpu().double()
         return out
+
+    def distribution(self, episode: Tensor, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return those of the episodes' predictors, float64 on the CPU; None where one of them has none."""
+        mean, deviation = torch.empty(len(item), dtype=torch.float64), torch.empty(len(item), dtype=torch.float64)
+        for e in torch.unique(episode).tolist():
+            rows = episode == e
+            found = self.predictors[e].distribution(user[rows], item[rows])
+            if found is None:
+                return None
+            mean[rows], deviation[rows] = (part.detach().cpu().double() for part in found)
+        return mean, deviation
 
 
 class _OneOfBatch(Predictor):

@@ -1,5 +1,6 @@
 """Metrics and statistics as pure functions of NumPy arrays, apart from the runner so that tables need no torch."""
 
+from fewrec.metrics.calibration import normal_sums
 from fewrec.metrics.pooled import pair_counts, pooled_auc, without_rounding
 from fewrec.metrics.ranking import auc, ndcg, ndcg_is_defined
 from fewrec.metrics.rating import clipped_error_sums, prediction_spread
@@ -25,6 +26,7 @@ __all__ = [
     "ndcg_is_defined",
     "pair_counts",
     "per_user_scores",
+    "normal_sums",
     "percentile_interval",
     "pooled_auc",
     "prediction_spread",

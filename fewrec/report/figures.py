@@ -22,6 +22,7 @@ from fewrec.metrics.statistics import (
     resampled_sums,
     two_sided_p,
 )
+from fewrec.report.optional import CALIBRATION
 
 Interval = Literal["percentile", "bca"]
 LEVEL = 0.05  # of every test
@@ -94,9 +95,10 @@ def row_figures(
     """Return the figures of each row of ``aligned``, one row a row, in its order.
 
     ``bias`` and ``popularity`` are the rows of ``bias`` and ``item-popularity`` where the table has them. Columns:
-    rmse, mae, the ranking metrics and their intervals (``_low``, ``_high``: 95 %, clustered by user), skill, means over
-    users, ``diff_bias`` and ``diff_best``: the row's RMSE minus that of the reference on the keys that both have, and
-    ``p_bias`` and ``p_best``: two-sided, corrected by Holm for all comparisons with ``bias`` or with the best row.
+    rmse, mae, the ranking metrics, where some row has distributions ``nlpd`` and ``coverage90``, the intervals of all
+    of these (``_low``, ``_high``: 95 %, clustered by user), skill, means over users, ``diff_bias`` and ``diff_best``:
+    the row's RMSE minus that of the reference on the keys that both have, and ``p_bias`` and ``p_best``: two-sided,
+    corrected by Holm for all comparisons with ``bias`` or with the best row.
     ``tie``: 1 where ``p_best`` is at least ``LEVEL``, 0 below and for the best row itself.
 
     Without squared errors (clicks) the columns of RMSE, MAE and ``bias`` are NaN. The best row is then that of the
@@ -155,6 +157,10 @@ def _terms(
     with np.errstate(invalid="ignore", divide="ignore"):
         terms["rmse_user"] = (np.sqrt(se / n), rated)
         terms["mae_user"] = (ae / n, rated)
+    held = np.isfinite(aligned.get("log_density"))
+    if held.any():
+        asked = np.where(held, n, 0)
+        terms |= {"nlpd": (-aligned.get("log_density"), asked), "coverage90": (aligned.get("within90"), asked)}
     for name in (*ranking_names, "auc"):
         terms[name] = (aligned.get(name), np.isfinite(aligned.get(name)))
     value, weight = (se, n) if aligned.rated else (aligned.get("auc"), np.ones_like(n))
@@ -174,11 +180,11 @@ def _means(sums: np.ndarray, names: list[str], n_rows: int) -> dict[str, np.ndar
 
 
 def _statistics(sums: np.ndarray, names: list[str], n_rows: int, rated: bool) -> dict[str, np.ndarray]:
-    """Return what gets an interval, (samples, rows): RMSE, MAE, ranking metrics and the two differences of RMSE (of
-    AUC where the task is not ``rated``)."""
+    """Return what gets an interval, (samples, rows): RMSE, MAE, ranking metrics, calibration, and the two differences
+    of RMSE (of AUC where the task is not ``rated``)."""
     mean = _means(sums, names, n_rows)
     out = {"rmse": np.sqrt(mean["mse"]), "mae": mean["mae"], "auc": mean["auc"]}
-    out |= {name: mean[name] for name in names if name.startswith(("ndcg", "top"))}
+    out |= {name: mean[name] for name in names if name.startswith(("ndcg", "top", *CALIBRATION))}
     for name in (name.removeprefix("own/") for name in names if name.startswith("own/")):
         own, reference = mean[f"own/{name}"], mean[f"{name}/own"]
         out[f"diff_{name}"] = np.sqrt(own) - np.sqrt(reference) if rated else own - reference

@@ -15,6 +15,7 @@ from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, one_line, short
+from fewrec.report.optional import CALIBRATION
 from fewrec.report.results import Results
 
 _ASCII = {
@@ -118,9 +119,19 @@ def _columns(scored: pd.DataFrame) -> list[tuple[str, Any]]:
         ("adapt_ms_p50", "adapt ms", lambda row: short(row["adapt_ms_p50"])),
         ("predict_ms", "predict ms", lambda row: short(row["predict_ms"])),
     ]
+    if _calibrated(scored):  # in the room of the one cost that says least
+        columns[-3:] = [
+            ("nlpd", "NLPD", lambda row: _number(fixed(row["nlpd"], 4))),
+            ("coverage90", "cover", lambda row: fixed(row["coverage90"], 3)),
+            *columns[-3:-1],
+        ]
     if not scored["tuning"].isin(["", "default"]).all():
         columns.append(("tuning", "tuning", lambda row: latex_text(row["tuning"])))
     return [(head, cell) for name, head, cell in columns if scored[name].notna().any()]
+
+
+def _calibrated(scored: pd.DataFrame) -> bool:
+    return CALIBRATION[0] in scored and bool(scored[CALIBRATION[0]].notna().any())
 
 
 def _interval(row: dict[str, Any], name: str, decimals: int, of_ends: int, *, sign: bool = False) -> str:
@@ -176,6 +187,11 @@ def _note(scored: pd.DataFrame, others: pd.DataFrame, kind: str) -> str:
         parts.append("AUC $-$ item-popularity: paired difference in AUC to it, above zero is better.")
     if scored["rank"].notna().any():
         parts.append("Rank: mean over users; rows that share a letter are not told apart by the Nemenyi test at .05. ")
+    if _calibrated(scored):
+        parts.append(
+            "NLPD: negative log predictive density, below is better. Cover: share of ratings in the central 90\\,\\% "
+            "intervals of the predictive distributions."
+        )
     for said, labels in grouped_signs(scored):
         parts.append(f"{latex_text(said[:1].upper() + said[1:])}: {latex_text(labels)}.")
     for (status, reason), of_reason in others.groupby(["status", "reason"], sort=False):

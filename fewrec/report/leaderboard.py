@@ -11,7 +11,7 @@ import pandas as pd
 from fewrec.errors import DataError
 from fewrec.report.figures import AlignedScores, Interval, row_figures
 from fewrec.report.naming import SIGN_BREAK, TASK, state_rank
-from fewrec.report.optional import UPDATES, top_names
+from fewrec.report.optional import CALIBRATION, UPDATES, top_names
 from fewrec.report.pooled import POOLED, pooled_figures
 from fewrec.report.ranks import rank_rows
 from fewrec.report.results import Results, shot_rank
@@ -78,6 +78,8 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     rows: list[dict[str, Any]] = []
     for task, of_task in tasks(cells):
         rows += _task_rows(task, of_task, results, ranking_names, interval)
+    if any(CALIBRATION[0] in row for row in rows):
+        extra += [f"{name}{end}" for name in CALIBRATION for end in ("", "_low", "_high")]
     extra += UPDATES if any(UPDATES[0] in row for row in rows) else []
     extra += [f"{POOLED}{end}" for end in ("", "_low", "_high")] if any(POOLED in row for row in rows) else []
     extra += CLICK_COLUMNS if any(CLICK_COLUMNS[0] in row for row in rows) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, RMSE, Measure, measure_of
 from fewrec.report.naming import grouped_signs, why_excluded
 from fewrec.report.numbers import fixed, interval, markdown_text, p_text, short
-from fewrec.report.optional import Optional, optional_columns
+from fewrec.report.optional import CALIBRATION, Optional, optional_columns
 from fewrec.report.published import published_rows
 from fewrec.report.ranks import task_ranks
 from fewrec.report.results import Results
@@ -106,8 +106,18 @@ def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
         head = _CLICKS_HEAD if measure is AUC else _HEAD
         head = head if tuned else (*head, "tuning")
         more = optional_columns(scored)
-        table = ([*_cells(row, measure)[: len(head)], *_more(row, more)] for row in scored.to_dict("records"))
-        lines += _table([*head, *(column.head for column in more)], table, text_columns=1)
+        calibration = [column for column in more if column.name in CALIBRATION]
+        behind = [column for column in more if column not in calibration]
+        costs = head.index(_COSTS[0])  # calibration stands with the other metrics, before them
+
+        def line(cells: Sequence[str], one: list[str], other: list[str]) -> list[str]:
+            return [*cells[:costs], *one, *cells[costs : len(head)], *other]
+
+        table = (
+            line(_cells(row, measure), _more(row, calibration), _more(row, behind)) for row in scored.to_dict("records")
+        )
+        heads = ([column.head_with_ends for column in part] for part in (calibration, behind))
+        lines += _table(line(head, *heads), table, text_columns=1)
         lines += [_coverage(scored), *_ranks(results, task), ""]
     if len(others):
         table = ((_name(row), row["status"], markdown_text(row["reason"])) for row in others.to_dict("records"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_METRICS = ("rmse", "mae", "ndcg", "top", "auc", "skill", "diff_", "p_b", "p_pop")
+_METRICS = ("rmse", "mae", "ndcg", "top", "auc", "skill", "diff_", "p_b", "p_pop", "nlpd", "coverage")
 _DECIMALS = 6  # of metrics: rounding errors of a sum lie ten digits below, so other orders of adding give equal bytes
 _DIGITS = 6  # of costs
 

@@ -12,7 +12,7 @@ from fewrec.report.leaderboard import TASK, TRIVIAL, is_tie, tasks
 from fewrec.report.measure import Measure, measure_of, scored, task_name
 from fewrec.report.naming import why_excluded
 from fewrec.report.numbers import fixed, one_line, short
-from fewrec.report.optional import optional_columns
+from fewrec.report.optional import CALIBRATION, optional_columns
 from fewrec.report.plots.figure import task_scope
 from fewrec.report.plots.style import joined
 from fewrec.report.results import Results
@@ -63,9 +63,15 @@ def shown_columns(frame: pd.DataFrame) -> list[Column]:
     """Return the numeric columns that have a value anywhere in ``frame``; where all tasks share their primary metric,
     it comes first."""
     shown = [column for column in _columns() if column.name in frame and frame[column.name].notna().any()]
+    costs = next((place for place, column in enumerate(shown) if column.name == "meta_fit_s"), len(shown))
     for one in optional_columns(frame):
         written = (lambda value: fixed(value, 4)) if one.metric else short
-        shown.append(Column(one.name, one.head, one.meaning, not one.metric, written, 3 if one.metric else None))
+        column = Column(one.name, one.head, one.meaning, one.ascending, written, 3 if one.metric else None)
+        if one.name in CALIBRATION:  # beside the other metrics
+            shown.insert(costs, column)
+            costs += 1
+        else:
+            shown.append(column)
     used = {measure_of(rows).column for _, rows in tasks(frame)}
     return sorted(shown, key=lambda column: used != {column.name})
 

@@ -11,12 +11,14 @@ from fewrec.report.numbers import interval, one_line, p_text
 
 
 def row_lines(frame: pd.DataFrame, label: str) -> list[str]:
-    """Return a line for each task of a leaderboard that has the row ``label``: errors, ranking, difference to bias.
+    """Return a line for each task of a leaderboard that has the row ``label``: errors, ranking, calibration, difference
+    to bias.
 
     Each figure stands before its 95 % interval over users; p is that of the table, corrected by Holm.
     """
     ranking = [(name, f"nDCG@{name[4:]}") for name in frame.columns if re.fullmatch(r"ndcg\d+", name)]
-    shown = [("rmse", "RMSE"), ("mae", "MAE"), *ranking, ("auc", "AUC")]
+    shown = [("rmse", "RMSE"), ("mae", "MAE"), *ranking, ("auc", "AUC"), ("nlpd", "NLPD"), ("coverage90", "90 % cover")]
+    shown = [(name, head) for name, head in shown if name in frame]
     lines = []
     for (dataset, protocol, _, n_users, k_shot, n_query), rows in tasks(frame):
         for row in rows[rows["label"] == label].to_dict("records"):

@@ -14,7 +14,7 @@ from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, measure_of
 from fewrec.report.naming import grouped_signs
 from fewrec.report.numbers import fixed, one_line, short
-from fewrec.report.optional import Optional, optional_columns
+from fewrec.report.optional import CALIBRATION, Optional, optional_columns
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -38,6 +38,10 @@ _SHARED: Columns = (
     ("skill", "skill", lambda row: fixed(row["skill"], 3, sign=True)),
     ("rank", "rank", lambda row: fixed(row["rank"], 2)),
     ("rank_group", "", lambda row: row["rank_group"]),
+    ("nlpd", "NLPD", lambda row: fixed(row["nlpd"], 4)),
+    ("nlpd_low", "[95 %]", _ends("nlpd", 3)),
+    ("coverage90", "90 % cover", lambda row: fixed(row["coverage90"], 4)),
+    ("coverage90_low", "[95 %]", _ends("coverage90", 3)),
     ("meta_fit_s", "meta-fit s", lambda row: short(row["meta_fit_s"])),
     ("adapt_ms_p50", "adapt ms", lambda row: short(row["adapt_ms_p50"])),
     ("predict_ms", "predict ms", lambda row: short(row["predict_ms"])),
@@ -63,12 +67,13 @@ _OF_CLICKS: Columns = (
     *_SHARED,
 )
 _DROPPED_FIRST = (
-    "update_ms_p95", "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low", "skill", "meta_fit_s", "rank_group",
-    "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5", "diff_bias_low", "diff_popularity_low", "diff_bias",
-    "diff_popularity",
+    "update_ms_p95", "coverage90_low", "nlpd_low", "episodes_per_s", "predict_ms", "mae", "rmse_low", "auc_low",
+    "coverage90", "nlpd", "skill", "meta_fit_s", "rank_group", "rank", "tuning", "adapt_ms_p50", "auc", "ndcg5",
+    "diff_bias_low", "diff_popularity_low", "diff_bias", "diff_popularity",
 )  # fmt: skip
 _DROPPED_NAMES = {
     "rmse_low": "intervals of RMSE", "diff_bias_low": "intervals of − bias", "rank_group": "groups of ranks",
+    "nlpd_low": "intervals of NLPD", "coverage90_low": "intervals of 90 % cover",
     "auc_low": "intervals of AUC", "diff_popularity_low": "intervals of AUC − popularity",
 }  # fmt: skip
 _LABEL_WIDTH = 18  # at most so much of a label is kept in one line where the room is short
@@ -117,7 +122,10 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
     columns = {
         name: (head, [cell(row) for row in rows])
         for name, head, cell in (*(_OF_CLICKS if measure is AUC else _OF_RATINGS), *_optional(scored))
-        if scored[name].notna().any() and not (name == "tuning" and plain) and scored[name].ne("").any()
+        if name in scored
+        and scored[name].notna().any()
+        and not (name == "tuning" and plain)
+        and scored[name].ne("").any()
     }
     longest = max(len(one_line(row["label"])) for row in rows)
     shortened = max(longest - _LABEL_WIDTH, 0)  # a longer label is folded, a number never
@@ -134,7 +142,8 @@ def _fitting(scored: pd.DataFrame, width: int, console: Console, options: Consol
 
 
 def _optional(scored: pd.DataFrame) -> Columns:
-    return tuple((column.name, column.head, _written(column)) for column in optional_columns(scored))
+    others = [column for column in optional_columns(scored) if column.name not in CALIBRATION]  # they stand further up
+    return tuple((column.name, column.head, _written(column)) for column in others)
 
 
 def _written(column: Optional) -> Cell:

@@ -19,6 +19,7 @@ _SAME = 1e-9
 _ON_TEST = "meta-test used for tuning"
 _UNDEFINED_SHARE = 0.05  # of the (episode, user) rows
 _OFF_SCALE_SHARE = 0.2  # of the users; a linear model steps over the edge for a few
+_COVERAGE = (0.80, 0.97)  # of central 90 % intervals; outside of it they are called too narrow or too wide
 _PREDICTION_COLUMNS = ("se", "ae", "auc", "pred_mean", "pred_min", "pred_max")
 
 
@@ -42,6 +43,7 @@ def prediction_warnings(
             if off >= _OFF_SCALE_SHARE:
                 notes.append(f"predictions outside {scale[0]:g}..{scale[1]:g} for {100 * off:.0f} % of the users")
         notes += undefined_metrics(aligned, row)
+        notes += miscalibration(aligned, row)
         users = aligned.users(row)
         if users < FEW_USERS:
             notes.append(f"only {users} test user{'s' * (users != 1)}")
@@ -61,6 +63,19 @@ def undefined_metrics(aligned: AlignedScores, row: int) -> list[str]:
                 shown = "AUC" if name == "auc" else f"nDCG@{name.removeprefix('ndcg')}"
                 shares.setdefault(float((~defined).mean()), []).append(shown)
     return [f"{' and '.join(names)} undefined for {100 * share:.0f} % of the users" for share, names in shares.items()]
+
+
+def miscalibration(aligned: AlignedScores, row: int) -> list[str]:
+    """Return whether the row's central 90 % intervals hold less than 80 % or more than 97 % of the query ratings."""
+    within = aligned.get("within90")[row]
+    held = np.isfinite(within)
+    if not held.any():
+        return []
+    share = within[held].sum() / aligned.get("n")[row, held].sum()
+    if _COVERAGE[0] <= share <= _COVERAGE[1]:
+        return []
+    kind = "narrow" if share < _COVERAGE[0] else "wide"
+    return [f"intervals too {kind}: those of 90 % hold {100 * share:.1f} % of the ratings"]
 
 
 def tuning_warnings(of_rows: Sequence[pd.DataFrame], primary: Sequence[float]) -> list[list[str]]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -15,14 +14,15 @@ from fewrec.data.table import Dataset
 from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.episodes.split import Split
-from fewrec.episodes.support import Episodes, QueryBatch
+from fewrec.episodes.support import Episodes
 from fewrec.errors import FolderError, NotApplicable
-from fewrec.learners.base import BatchPredictor, Context, Learner
+from fewrec.learners.base import Context, Learner
 from fewrec.learners.registry import learner_class
 from fewrec.report.beside import BY_USER, PAIRS
 from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
 from fewrec.runner.online import predict_online, step_rows
+from fewrec.runner.predict import Answered, checked, distribution_of, predict_query
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
 from fewrec.runner.records import (
@@ -204,12 +204,13 @@ class CellRunner:
         if missing or not latency_file.exists():
             self._predict(spec, fitted, episodes(0, 1))  # warm-up, not counted
         online = spec.protocol.online
+        rated = dataset.kind == "ratings"  # a score of clicks has no error and no distribution, and one step no AUC
         if (batch > 1 or online) and not latency_file.exists():
             count = min(LATENCY_EPISODES, spec.episodes)
-            singles = [self._predict(spec, fitted, episodes(i, 1))[1:] for i in range(count)]
-            latency = {"adapt_s": [one[0] for one in singles], "predict_s": [one[1] for one in singles]}
+            singles = [self._predict(spec, fitted, episodes(i, 1)) for i in range(count)]
+            latency = {"adapt_s": [one.adapt_s for one in singles], "predict_s": [one.predict_s for one in singles]}
             if online:
-                latency["update_s"] = [seconds for one in singles for seconds in one[2]]
+                latency["update_s"] = [seconds for one in singles for seconds in one.update_s]
             self.folder.write_json(latency_file, latency)
         for start in missing:
             size = min(spec.block, spec.episodes - start)
@@ -218,12 +219,12 @@ class CellRunner:
             for first in range(start, start + size, batch):
                 count = min(batch, start + size - first)
                 part = episodes(first, count)
-                prediction, adapt_s, predict_s, update_s = self._predict(spec, fitted, part)
-                spent.append((count, adapt_s, predict_s + sum(update_s)))
-                parts.append(score_rows(spec, part, prediction, first, dataset))
-                answers.append(prediction_rows(part, prediction, first))
-                if online and dataset.kind == "ratings":  # a score of clicks has no error, and one step no AUC
-                    steps.append(step_rows(part, prediction, spec.n_query, first, dataset.scale))
+                said = self._predict(spec, fitted, part, normal=rated)
+                spent.append((count, said.adapt_s, said.predict_s + sum(said.update_s)))
+                parts.append(score_rows(spec, part, said.prediction, first, dataset, said.normal))
+                answers.append(prediction_rows(part, said.prediction, first, said.normal))
+                if online and rated:
+                    steps.append(step_rows(part, said.prediction, spec.n_query, first, dataset.scale))
                 self.reporter.episodes_done(count)
             peak, device_peak = peak_memory_mb(self.device)
             self.folder.write_json(
@@ -243,44 +244,26 @@ class CellRunner:
         preferred = min(learner.batch_episodes, spec.episodes)
         if preferred > batch and not (folder / "throughput.json").exists():
             many = episodes(0, preferred)
-            _, adapt_s, predict_s, update_s = self._predict(spec, fitted, many)
-            seconds = adapt_s + predict_s + sum(update_s)
+            said = self._predict(spec, fitted, many)
+            seconds = said.adapt_s + said.predict_s + sum(said.update_s)
             self.folder.write_json(folder / "throughput.json", {"episodes": preferred, "seconds": seconds})
 
-    def _predict(
-        self, spec: CellSpec, fitted: Fitted, episodes: Episodes
-    ) -> tuple[np.ndarray, float, float, list[float]]:
-        """Return predictions, and the seconds of adapting, of predicting and of each update (online alone has any).
+    def _predict(self, spec: CellSpec, fitted: Fitted, episodes: Episodes, *, normal: bool = False) -> Answered:
+        """Adapt and predict, each timed; with ``normal`` ask for the distributions too, outside the clock.
 
         NaN and wrong shapes are failures.
         """
         support, query = episodes.support, episodes.query
-        update_s: list[float] = []
         with Stopwatch(self.device) as adapting:
             predictor = fitted.learner.adapt_batch(support, fitted.ctx)
         if spec.protocol.online:
-            prediction, predict_s, update_s = predict_online(predictor, episodes, spec.n_query, fitted.ctx)
-        else:
-            with Stopwatch(self.device) as predicting, torch.no_grad():
-                prediction = predict_query(predictor, query)
-            predict_s = predicting.seconds
-        return checked(prediction, query), adapting.seconds, predict_s, update_s
-
-
-def predict_query(predictor: BatchPredictor, query: QueryBatch) -> torch.Tensor:
-    """Return the predictions of a query as float64 on the CPU, whatever they are."""
-    return predictor.predict(query.episode, query.user, query.item).detach().cpu().double()
-
-
-def checked(prediction: torch.Tensor, query: QueryBatch) -> np.ndarray:
-    """Return predictions (n,) of a query of n; raises ``ValueError`` for another shape and for NaN or infinity."""
-    if prediction.shape != query.item.shape:
-        raise ValueError(f"predict returned shape {tuple(prediction.shape)} for {len(query.item)} queries")
-    if not torch.isfinite(prediction).all():
-        raise ValueError(
-            f"{int((~torch.isfinite(prediction)).sum())} of {len(prediction)} predictions are NaN or infinite"
-        )
-    return prediction.numpy()
+            online = predict_online(predictor, episodes, spec.n_query, fitted.ctx, normal=normal)
+            return Answered(checked(online.prediction, query), online.normal, adapting.seconds, online.predict_s,
+                            online.update_s)  # fmt: skip
+        with Stopwatch(self.device) as predicting, torch.no_grad():
+            prediction = predict_query(predictor, query)
+        spread = distribution_of(predictor, query) if normal else None
+        return Answered(checked(prediction, query), spread, adapting.seconds, predicting.seconds, [])
 
 
 class _MetaFitFailed(Exception):

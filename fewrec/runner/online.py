@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from fewrec.data.table import Scale
 from fewrec.episodes.support import Episodes, QueryBatch, SupportBatch
 from fewrec.learners.base import BatchPredictor, Context
 from fewrec.metrics.rating import clipped_error_sums
+from fewrec.runner.predict import Normal, distribution_of, predict_query
 from fewrec.runner.timing import Stopwatch
 
 
@@ -35,28 +36,44 @@ def arrivals(episodes: Episodes, n_query: int, step: int) -> tuple[QueryBatch, S
     return QueryBatch(episode, query.user[rows], query.item[rows]), learnt, rows
 
 
+@dataclass(frozen=True)
+class OnlineAnswer:
+    """The predictions (m,) float64 of a query, its distributions (None without), and the seconds of predicting and of
+    each update."""
+
+    prediction: torch.Tensor
+    normal: Normal | None
+    predict_s: float
+    update_s: list[float]
+
+
 def predict_online(
-    predictor: BatchPredictor, episodes: Episodes, n_query: int, ctx: Context
-) -> tuple[torch.Tensor, float, list[float]]:
-    """Return the predictions of the query, (m,) float64, the seconds of predicting, and those of each update.
+    predictor: BatchPredictor, episodes: Episodes, n_query: int, ctx: Context, *, normal: bool = False
+) -> OnlineAnswer:
+    """Predict and learn the query, one rating a user at a time; with ``normal`` ask for distributions, not timed.
 
     The rating of the last step is predicted and not learnt: nothing comes after it.
     """
     out = torch.empty(len(episodes.query.item), dtype=torch.float64)
+    spread = np.empty((2, len(out)))
     predict_s, update_s = 0.0, []
     for step in range(n_query):
         asked, learnt, rows = arrivals(episodes, n_query, step)
         with Stopwatch(ctx.device) as predicting, torch.no_grad():
-            found = predictor.predict(asked.episode, asked.user, asked.item).detach().cpu().double()
+            found = predict_query(predictor, asked)
         predict_s += predicting.seconds
         if found.shape != rows.shape:
             raise ValueError(f"predict returned shape {tuple(found.shape)} for {len(rows)} queries")
         out[rows] = found
+        its_normal = distribution_of(predictor, asked) if normal else None
+        normal = its_normal is not None
+        if its_normal is not None:
+            spread[:, rows.numpy()] = its_normal
         if step + 1 < n_query:
             with Stopwatch(ctx.device) as updating:
                 predictor = predictor.update(learnt, ctx)
             update_s.append(updating.seconds)
-    return out, predict_s, update_s
+    return OnlineAnswer(out, (spread[0], spread[1]) if normal else None, predict_s, update_s)
 
 
 def step_rows(episodes: Episodes, prediction: np.ndarray, n_query: int, first: int, scale: Scale) -> pd.DataFrame:

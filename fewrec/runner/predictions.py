@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,26 @@ from fewrec.episodes.frozen import FrozenTask
 from fewrec.errors import DataError, nearest
 
 _KEYS = ("episode", "user", "item")
+_SD = "sd"  # optional
 _TABLES = (".csv", ".csv.gz")
 
 
-def read_predictions(path: str | Path, tasks: Sequence[FrozenTask]) -> list[np.ndarray]:
-    """Return for each task its predictions (m,) float64, in the order of its query.
+class Predictions(NamedTuple):
+    """The predictions (m,) float64 of a task's query, in its order, and their standard deviations where given."""
+
+    prediction: np.ndarray
+    sd: np.ndarray | None
+
+
+def read_predictions(path: str | Path, tasks: Sequence[FrozenTask]) -> list[Predictions]:
+    """Return the predictions of each task.
 
     The file has the columns ``episode``, ``user``, ``item`` and ``prediction``, one row a query rating in any order,
-    and ``task``, the task's name, where there are several tasks.
+    ``task``, the task's name, where there are several tasks, and perhaps ``sd``, the standard deviation of the rating,
+    noise included, which says that its distribution is N(prediction, sd^2); tasks of clicks don't use it.
 
-    Raises ``DataError`` naming the first row that is missing, doubled, unknown or no finite number, and how many are.
+    Raises ``DataError`` naming the first row that is missing, doubled, unknown or no finite number, or whose ``sd`` is
+    not above 0, and how many are.
     """
     path = Path(path).expanduser()
     expected = sum(len(task.query_columns["item"]) for task in tasks)
@@ -40,14 +50,18 @@ def read_predictions(path: str | Path, tasks: Sequence[FrozenTask]) -> list[np.n
             said = str(frame["task"].iloc[int(np.argmax(which < 0))])[:100]
             _refuse(path, frame, which < 0, f"of no task of the episodes ('{said}'{nearest(said, names)})")
     keys = {name: _whole(path, frame, name) for name in _KEYS}
-    prediction = np.array([_number(value) for value in frame["prediction"].tolist()])
-    return [_in_order(path, frame, np.flatnonzero(which == i), keys, prediction, t) for i, t in enumerate(tasks)]
+    values = {
+        name: np.array([_number(value) for value in frame[name].tolist()])
+        for name in ("prediction", _SD)
+        if name in frame
+    }
+    return [_in_order(path, frame, np.flatnonzero(which == i), keys, values, t) for i, t in enumerate(tasks)]
 
 
 def _in_order(
-    path: Path, frame: pd.DataFrame, rows: np.ndarray, keys: dict[str, np.ndarray], prediction: np.ndarray,
+    path: Path, frame: pd.DataFrame, rows: np.ndarray, keys: dict[str, np.ndarray], values: dict[str, np.ndarray],
     task: FrozenTask,
-) -> np.ndarray:  # fmt: skip
+) -> Predictions:  # fmt: skip
     """Return a task's predictions in the order of its query, after checking that it has each one once."""
     query, sizes = task.query_columns, (task.record.episodes, task.record.n_users, task.record.dataset.n_items)
     outside = np.zeros(len(rows), bool)
@@ -66,11 +80,17 @@ def _in_order(
         raise DataError(
             f"{path}: no prediction for {at} of {task.name} ({int(missing.sum()):,} of {len(wanted):,} are missing)"
         )
-    _refuse(path, frame, rows[~np.isfinite(prediction[rows])], "no finite number (NaN is a failure, never a score)")
-    order = np.argsort(given)
-    out = np.empty(len(wanted))
-    out[np.argsort(wanted)] = prediction[rows[order]]
-    return out
+    bad = rows[~np.isfinite(values["prediction"][rows])]
+    _refuse(path, frame, bad, "no finite number (NaN is a failure, never a score)")
+    if task.record.dataset.kind != "ratings":
+        values = {"prediction": values["prediction"]}
+    if _SD in values:
+        sd = values[_SD][rows]
+        bad = rows[~(np.isfinite(sd) & (sd > 0))]
+        _refuse(path, frame, bad, f"its sd is {frame[_SD].iloc[bad[0]] if len(bad) else ''}, not finite and above 0")
+    out = np.empty((len(values), len(wanted)))
+    out[:, np.argsort(wanted)] = [column[rows[np.argsort(given)]] for column in values.values()]
+    return Predictions(out[0], out[1] if _SD in values else None)
 
 
 def _refuse(path: Path, frame: pd.DataFrame, rows: np.ndarray, said: str) -> None:
@@ -119,7 +139,8 @@ def _read(path: Path, most: int, several: bool) -> pd.DataFrame:
 
 
 def _columns(path: Path, found: Sequence[str], several: bool) -> list[str]:
-    wanted = [*_KEYS, "prediction", *(["task"] if several or "task" in found else [])]
+    more = [name for name in ("task", _SD) if name in found or (name == "task" and several)]
+    wanted = [*_KEYS, "prediction", *more]
     for name in wanted:
         if list(found).count(name) != 1:
             shown = ", ".join(f"'{one}'" for one in list(found)[:12])
@@ -159,7 +180,8 @@ def _read_csv(path: Path, most: int, several: bool) -> pd.DataFrame:
         found = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
         wanted = _columns(path, found, several)
         return pd.read_csv(
-            path, usecols=wanted, nrows=most + 1, encoding="utf-8-sig", dtype={"task": str, "prediction": str},
+            path, usecols=wanted, nrows=most + 1, encoding="utf-8-sig",
+            dtype={"task": str, "prediction": str, _SD: str},
         )  # fmt: skip
     except (
         OSError,

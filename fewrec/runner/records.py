@@ -15,6 +15,7 @@ from fewrec.learners.base import Context, Learner
 from fewrec.metrics import ndcg_is_defined, pair_counts, per_user_scores, without_rounding
 from fewrec.report.beside import PAIRS, score_files
 from fewrec.runner.cell import CellSpec
+from fewrec.runner.predict import Normal
 from fewrec.runner.store import read_json
 
 LATENCY_EPISODES = 10
@@ -35,11 +36,13 @@ class Fitted:
 
 
 def score_rows(
-    spec: CellSpec, episodes: Episodes, prediction: np.ndarray, first: int, dataset: Dataset
-) -> pd.DataFrame:
+    spec: CellSpec, episodes: Episodes, prediction: np.ndarray, first: int, dataset: Dataset,
+    normal: Normal | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Return one row an (episode, user): the raw sums that every metric, interval and test is computed from.
 
-    Predictions of clicks are scores, so their rows have no ``se`` and ``ae``.
+    Predictions of clicks are scores, so their rows have no ``se`` and ``ae``. Where the learner has distributions of
+    the ratings (``normal``), rows have ``log_density`` and ``within90``; others lack these columns.
     """
     support, query = episodes.support, episodes.query
     group = support.flat_user(query.episode, query.user).numpy()
@@ -47,7 +50,8 @@ def score_rows(
     ndcg_at = [k for k in every if ndcg_is_defined(k, spec.n_query)]
     truth, scale = episodes.answers.rating.numpy(), dataset.scale
     scores = per_user_scores(group, support.total_users, truth, prediction, low=scale.low, high=scale.high,
-                             ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings")  # fmt: skip
+                             ndcg_at=ndcg_at, top_at=spec.top_at, errors=dataset.kind == "ratings",
+                             normal=normal)  # fmt: skip
     episode = np.repeat(np.arange(first, first + len(support)), support.n_users.numpy())
     return pd.DataFrame({"episode": episode, "user": episodes.answers.table_user.numpy(), **scores})
 
@@ -63,7 +67,8 @@ def rows_by_user(
     """
     users, first, group = np.unique(episodes.answers.table_user.numpy(), return_index=True, return_inverse=True)
     truth, scale, prediction = episodes.answers.rating.numpy(), dataset.scale, without_rounding(prediction)
-    ndcg_at = spec.ndcg_at if ndcg_is_defined(spec.ndcg_at, int(np.bincount(group).min())) else None
+    every, fewest = (spec.ndcg_at,) if isinstance(spec.ndcg_at, int) else spec.ndcg_at, int(np.bincount(group).min())
+    ndcg_at = [k for k in every if ndcg_is_defined(k, fewest)]
     scores = per_user_scores(group, len(users), truth, prediction, low=scale.low, high=scale.high, ndcg_at=ndcg_at,
                              errors=dataset.kind == "ratings")  # fmt: skip
     right, pairs = pair_counts(group, len(users), truth, prediction)
@@ -72,17 +77,21 @@ def rows_by_user(
     return pd.DataFrame({"episode": first, "user": users, **scores}), counts[list(PAIRS.columns[1:])]
 
 
-def prediction_rows(episodes: Episodes, prediction: np.ndarray, first: int) -> pd.DataFrame:
+def prediction_rows(
+    episodes: Episodes, prediction: np.ndarray, first: int, normal: Normal | None = None
+) -> pd.DataFrame:
+    """Return one row a query rating; ``sd``, the standard deviation, where the learner has distributions."""
     query = episodes.query
     columns = {"episode": query.episode.numpy() + first, "user": query.user.numpy(), "item": query.item.numpy()}
-    return pd.DataFrame({**columns, "prediction": prediction})
+    return pd.DataFrame({**columns, "prediction": prediction, **({} if normal is None else {"sd": normal[1]})})
 
 
 def cell_figures(folder: Path) -> dict[str, float]:
     """Return the figures of a complete cell from its files, those that are defined: what trackers are told.
 
-    ``rmse`` and ``mae`` over all query ratings (of clicks neither), ``ndcg<k>`` and ``auc`` as means over users where
-    they are defined, latencies as medians in milliseconds an episode, and the other timings as they are.
+    ``rmse`` and ``mae`` over all query ratings (of clicks neither), likewise ``nlpd`` and ``coverage90`` of learners
+    with a distribution, ``ndcg<k>`` and ``auc`` as means over users where they are defined, latencies as medians in
+    milliseconds an episode, and the other timings as they are.
     """
     scores = pd.concat([pd.read_parquet(file) for file in score_files(folder)])
     timing = read_json(folder / "timing.json") or {}
@@ -91,6 +100,10 @@ def cell_figures(folder: Path) -> dict[str, float]:
     if "se" in scores:
         errors["rmse"] = float(np.sqrt(scores["se"].sum() / scores["n"].sum()))
         errors["mae"] = float(scores["ae"].sum() / scores["n"].sum())
+    if "log_density" in scores:
+        asked = scores.loc[scores["log_density"].notna(), "n"].sum()
+        errors["nlpd"] = float(-scores["log_density"].sum() / asked)
+        errors["coverage90"] = float(scores["within90"].sum() / asked)
     figures = {
         **errors,
         **{name: float(scores[name].mean()) for name in ranking},

@@ -17,7 +17,7 @@ from fewrec.data.download import sha256_of
 from fewrec.data.table import Dataset
 from fewrec.episodes.frozen import FrozenEpisodes, FrozenTask, load
 from fewrec.episodes.support import Episodes, QueryBatch, SupportBatch
-from fewrec.errors import FolderError, SuiteError
+from fewrec.errors import DataError, FolderError, SuiteError
 from fewrec.learners.base import Context, Learner
 from fewrec.learners.registry import learner_class
 from fewrec.paths import cache_folder
@@ -29,7 +29,7 @@ from fewrec.report.render import leaderboard_files
 from fewrec.report.results import Results, assemble_results
 from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
 from fewrec.runner.environment import describe
-from fewrec.runner.execute import checked, predict_query
+from fewrec.runner.predict import Normal, checked, predict_query
 from fewrec.runner.predictions import read_predictions
 from fewrec.runner.records import score_rows
 from fewrec.runner.suite import LearnerRow, validated_config
@@ -68,12 +68,16 @@ def score(
     metadata: list[dict[str, Any]] = []
     scores: list[pd.DataFrame] = []
     known: _Known | None = None
-    for task, prediction in zip(frozen, answered, strict=True):
+    for task, (prediction, sd) in zip(frozen, answered, strict=True):
         told(task.name)
         if known is None or known.folder != task.folder.parent:
             known = _Known(task)
         of_task = _TaskScores(task, known)
-        of_task.add(_spec(task, EXTERNAL, label, config), prediction)
+        normal = None if sd is None else (prediction, sd)
+        try:
+            of_task.add(_spec(task, EXTERNAL, label, config), prediction, normal=normal)
+        except ValueError as error:  # what the file alone doesn't show: an sd too small for the ratings
+            raise DataError(f"{predictions}: {task.name}: {error}") from None
         for name in BESIDE:
             of_task.add_learner(name)
         metadata += of_task.metadata
@@ -114,10 +118,12 @@ class _TaskScores:
         self.metadata: list[dict[str, Any]] = []
         self.scores: list[pd.DataFrame] = []
 
-    def add(self, spec: CellSpec, prediction: np.ndarray, learner: Learner | None = None) -> None:
-        """Add a cell; ``prediction`` is (m,) in the order of the query."""
+    def add(
+        self, spec: CellSpec, prediction: np.ndarray, learner: Learner | None = None, normal: Normal | None = None
+    ) -> None:
+        """Add a cell; ``prediction`` and the parts of ``normal`` are (m,) in the order of the query."""
         record = self.task.record
-        rows = score_rows(spec, self.episodes, prediction, 0, self.data)
+        rows = score_rows(spec, self.episodes, prediction, 0, self.data, normal)
         rows.insert(0, "cell", spec.spec_hash)
         self.scores.append(rows)
         self.metadata.append({

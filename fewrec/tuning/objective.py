@@ -20,7 +20,7 @@ from fewrec.errors import NotApplicable, SuiteError
 from fewrec.learners.base import Context, Learner
 from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import CellSpec
-from fewrec.runner.execute import checked, predict_query
+from fewrec.runner.predict import checked, predict_query
 from fewrec.runner.splits import split_key, split_of
 from fewrec.seeding import digest
 

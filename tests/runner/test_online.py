@@ -47,7 +47,8 @@ def test_each_prediction_is_that_of_adapting_to_all_that_came_before(drawn, name
     learner = learner_class(name)()
     learner.prepare(ctx)
     learner.meta_fit(MetaTrainSet(split, data.scale), ctx)
-    found, _, updates = predict_online(learner.adapt_batch(episodes.support, ctx), episodes, N_QUERY, ctx)
+    answer = predict_online(learner.adapt_batch(episodes.support, ctx), episodes, N_QUERY, ctx)
+    found, updates = answer.prediction, answer.update_s
     assert len(updates) == N_QUERY - 1
     query, rating = episodes.query, episodes.answers.rating
     expected = torch.empty(len(rating), dtype=torch.float64)
@@ -95,7 +96,7 @@ def test_nothing_is_told_before_it_was_asked(drawn, tmp_path):
     log = []
     ctx = Context(torch.device("cpu"), split.catalog, data.scale, tmp_path)
     known = {(e, u): 2 for e in range(3) for u in range(2)}
-    found, _, _ = predict_online(_Spy(known, log), episodes, N_QUERY, ctx)
+    found = predict_online(_Spy(known, log), episodes, N_QUERY, ctx).prediction
     assert [kind for kind, _ in log] == ["asked", "told"] * (N_QUERY - 1) + ["asked"]
     for (_, asked), (_, told) in zip(log[::2], log[1::2], strict=False):
         assert asked == told

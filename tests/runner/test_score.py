@@ -123,7 +123,7 @@ def test_answers_are_needed_to_score_and_not_to_read_predictions(made, tmp_path)
     (task,) = load(tmp_path / "x")
     pd.DataFrame(task.query_columns).assign(prediction=3.0).to_csv(tmp_path / "p.csv", index=False)
     (task.folder / "answers.parquet").unlink()
-    assert read_predictions(tmp_path / "p.csv", [task])[0].tolist() == [3.0] * 72
+    assert read_predictions(tmp_path / "p.csv", [task])[0].prediction.tolist() == [3.0] * 72
     with pytest.raises(DataError, match=r"answers\.parquet: not there"):
         score(tmp_path / "p.csv", tmp_path / "x")
 
@@ -253,7 +253,7 @@ def test_what_pandas_is_told_in_a_file_is_not_believed(one, tmp_path):
     }
     told = {"pandas": '{"index_columns": ["item"], "columns": [{"name": "item"}], "column_indexes": []}'}
     pq.write_table(pa.table(values).replace_schema_metadata(told), tmp_path / "p.parquet")
-    assert read_predictions(tmp_path / "p.parquet", [one])[0].tolist() == [3.5] * 72
+    assert read_predictions(tmp_path / "p.parquet", [one])[0].prediction.tolist() == [3.5] * 72
 
 
 def test_a_file_of_many_more_rows_than_the_query_is_not_read(one, tmp_path):

@@ -13,7 +13,7 @@ from fewrec.metrics.statistics import holm, percentile_interval, ratio, resample
 from fewrec.report.comparison.score_difference import same_bits
 
 ALPHA = 0.05
-_FIGURES = ("rmse", "mae")  # before nDCG@k and AUC
+_FIGURES = ("rmse", "mae", "nlpd")  # over all query ratings, before nDCG@k and AUC
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,14 @@ class PairedScores:
         """Return the metrics and what each user adds to a's and b's numerator and denominator, (users, 4 x metrics)."""
         columns: dict[str, list[np.ndarray]] = {}
         for name, values in self.a.items():
-            metric = {"se": "rmse", "ae": "mae"}.get(name, name)
+            metric = {"se": "rmse", "ae": "mae", "log_density": "nlpd"}.get(name, name)
             if metric not in _FIGURES and metric != "auc" and not metric.startswith("ndcg"):
                 continue
             both = np.isfinite(values) & np.isfinite(self.b[name])
             weights = (self.a["n"], self.b["n"]) if metric in _FIGURES else (np.ones(len(both)),) * 2
-            columns[metric] = [np.where(both, part, 0.0) for part in (values, weights[0], self.b[name], weights[1])]
+            sign = -1 if metric == "nlpd" else 1
+            parts = (sign * values, weights[0], sign * self.b[name], weights[1])
+            columns[metric] = [np.where(both, part, 0.0) for part in parts]
         order = [name for name in _FIGURES if name in columns] + sorted(set(columns) - {*_FIGURES}, reverse=True)
         users, code = np.unique(self.user, return_inverse=True)
         sums = [np.bincount(code.ravel(), part, len(users)) for name in order for part in columns[name]]

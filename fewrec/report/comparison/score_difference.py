@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 KEYS = ["episode", "user"]
+ADDED = ("log_density", "within90")  # records of earlier versions lack them
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,15 @@ class ScoreDifference:
 
     ``rows``: in words, what differs in the (episode, user) rows or in the columns themselves, "" where nothing does.
     ``first``: in words, the first score that differs. ``largest``: each differing column's largest absolute difference.
-    ``metrics``: the cell's RMSE, MAE, nDCG@k and AUC as (old, new), as far as both are defined.
+    ``metrics``: the cell's RMSE, MAE, NLPD, nDCG@k and AUC as (old, new), as far as both are defined.
+    ``unrecorded``: columns of ``ADDED`` that only ``new`` has; they are not compared and no difference.
     """
 
     rows: str
     first: str
     largest: dict[str, float]
     metrics: dict[str, tuple[float, float]]
+    unrecorded: tuple[str, ...] = ()
 
     @property
     def same_bytes(self) -> bool:
@@ -49,13 +52,15 @@ def score_difference(old: pd.DataFrame, new: pd.DataFrame) -> ScoreDifference:
     old, new = (part.sort_values(KEYS, kind="stable", ignore_index=True) for part in (old, new))
     metrics = _both(pooled_metrics(old), pooled_metrics(new))
     columns, others = score_columns(old), score_columns(new)
+    unrecorded = tuple(name for name in ADDED if name in others and name not in columns)
+    others = [name for name in others if name not in unrecorded]
     if set(columns) != set(others):
         only = [f"'{name}' is only in the record" for name in columns if name not in others]
         only += [f"'{name}' is not in the record" for name in others if name not in columns]
-        return ScoreDifference(f"columns: {', '.join(only)}", "", {}, metrics)
+        return ScoreDifference(f"columns: {', '.join(only)}", "", {}, metrics, unrecorded)
     rows = _row_difference(old, new)
     if rows:
-        return ScoreDifference(rows, "", {}, metrics)
+        return ScoreDifference(rows, "", {}, metrics, unrecorded)
     largest, places = {}, []
     for name in columns:
         was, now = old[name].to_numpy(np.float64, na_value=np.nan), new[name].to_numpy(np.float64, na_value=np.nan)
@@ -65,10 +70,11 @@ def score_difference(old: pd.DataFrame, new: pd.DataFrame) -> ScoreDifference:
             largest[name] = float(np.nanmax(gaps)) if np.isfinite(gaps).any() else float("nan")
             places.append((int(np.flatnonzero(differs)[0]), name))
     if not places:
-        return ScoreDifference("", "", {}, metrics)
+        return ScoreDifference("", "", {}, metrics, unrecorded)
     row, name = min(places, key=lambda place: (place[0], columns.index(place[1])))
     where = f"{name} of episode {old['episode'][row]}, user {old['user'][row]}"
-    return ScoreDifference("", f"{where}: {float(old[name][row])!r} -> {float(new[name][row])!r}", largest, metrics)
+    first = f"{where}: {float(old[name][row])!r} -> {float(new[name][row])!r}"
+    return ScoreDifference("", first, largest, metrics, unrecorded)
 
 
 def _row_difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
@@ -85,16 +91,17 @@ def _row_difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
 
 
 def pooled_metrics(scores: pd.DataFrame) -> dict[str, float]:
-    """Return the RMSE and MAE over all query ratings of some score rows, and the means over users of nDCG@k and AUC.
+    """Return the RMSE, MAE and NLPD over all query ratings of some score rows, and the means over users of nDCG@k and
+    AUC.
 
     What no row defines is left out.
     """
     out = {}
-    for metric, column in (("rmse", "se"), ("mae", "ae")):
+    for metric, column in (("rmse", "se"), ("mae", "ae"), ("nlpd", "log_density")):
         if column in scores and scores[column].notna().any():
             rated = scores[scores[column].notna()]
             mean = rated[column].sum() / rated["n"].sum()
-            out[metric] = float(np.sqrt(mean) if metric == "rmse" else mean)
+            out[metric] = float({"rmse": np.sqrt, "nlpd": np.negative}.get(metric, float)(mean))
     for name in scores.columns:
         if (name.startswith("ndcg") or name == "auc") and scores[name].notna().any():
             out[name] = float(scores[name].mean())

@@ -23,7 +23,7 @@ _KINDS = {
     "weights": "Weights",
 }  # fmt: skip
 _DROPPED_FIRST = (  # how heads begin
-    "memory", "adapt", "meta-fit", "MAE", "AUC B −", "nDCG", "RMSE B", "RMSE A", "AUC B", "AUC A", "[95",
+    "memory", "adapt", "meta-fit", "MAE", "AUC B −", "nDCG", "NLPD", "RMSE B", "RMSE A", "AUC B", "AUC A", "[95",
 )  # fmt: skip
 _LABEL_WIDTH = 24  # at most so much of a label is kept in one line where the room is short
 _AT_MOST = 12  # labels, hashes ... of a list that are named
@@ -65,6 +65,7 @@ def _cells(rows: pd.DataFrame) -> dict[str, list[str]]:
         "MAE B − A": column("mae_diff", 4, sign=True),
         **{f"{metric_name(name)} B − A": column(f"{name}_diff", 4, sign=True) for name in ndcg[:1]},
         "AUC B − A": column("auc_diff", 4, sign=True) if primary == "rmse" else [""] * len(records),
+        "NLPD B − A": column("nlpd_diff", 4, sign=True),
         "meta-fit ×": column("meta_fit_s_ratio", 2),
         "adapt ×": column("adapt_ms_ratio", 2),
         "memory ×": column("peak_mb_ratio", 2),

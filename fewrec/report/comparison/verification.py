@@ -150,6 +150,8 @@ def _judge_status(record: dict[str, Any], again: dict[str, Any], notes: tuple[tu
 def _judge_scores(
     record: dict[str, Any], found: ScoreDifference, closed_form: bool, exact: bool, notes: tuple[tuple[str, str], ...]
 ) -> CellVerdict:
+    if found.unrecorded:
+        notes += (("scores", ", ".join(found.unrecorded)),)
     if found.same_bytes:
         return _verdict(record, "same bytes", "same bytes", notes=notes, metrics=found.metrics)
     details = [text for text in (found.rows, found.first) if text]
@@ -225,6 +227,7 @@ _KINDS = {
     "options": "Options that the record lacks",
     "text": "The items' text is another",
     "weights": "Other weights were loaded",
+    "scores": "Scores that the record lacks (it is of an earlier version), not compared",
     "reason": "The reason of a status is worded otherwise",
 }
 
