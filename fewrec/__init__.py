@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Tracker", "__version__", "compare", "load_learner", "load_results", "recommend", "run", "tune"]
+__all__ = ["Tracker", "__version__", "ask", "compare", "load_learner", "load_results", "recommend", "run", "tune"]
 
 if TYPE_CHECKING:
-    from fewrec.recommender.api import recommend
+    from fewrec.recommender.api import ask, recommend
     from fewrec.recommender.trained import open_learner as load_learner
     from fewrec.report.comparison.compare import compare
     from fewrec.report.results import load_results
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Tracker": "fewrec.tracking:Tracker",
+    "ask": "fewrec.recommender.api:ask",
     "compare": "fewrec.report.comparison.compare:compare",
     "load_learner": "fewrec.recommender.trained:open_learner",
     "load_results": "fewrec.report.results:load_results",

@@ -1,4 +1,4 @@
-"""``fewrec recommend`` as a user meets it: real titles, files of ratings, formats, and one clear line for mistakes."""
+"""``fewrec recommend`` and ``fewrec ask`` as a user meets them: real titles, formats, one clear line for mistakes."""
 
 import csv
 import io
@@ -40,12 +40,12 @@ def here(tmp_path, monkeypatch):
 OWN = ("--data", "all.csv", "--items", "items.csv", "--threads", "1")
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(main, ["recommend", *map(str, arguments)])
+def invoke(*arguments, command="recommend"):
+    return CliRunner().invoke(main, [command, *map(str, arguments)])
 
 
-def refused(*arguments):
-    result = invoke(*arguments)
+def refused(*arguments, command="recommend"):
+    result = invoke(*arguments, command=command)
     assert result.exit_code == 2, result.output
     return result.stderr
 
@@ -133,6 +133,28 @@ def test_finding_lists_titles_and_their_ids(here):
     assert "'=cmd()" in invoke(*OWN[:4], "--find", "cmd", "--format", "csv").stdout
     nothing = invoke(*OWN[:4], "--find", "flim")
     assert nothing.exit_code == 0 and "no title has all of 'flim'" in nothing.stderr
+
+
+def test_ask_lists_what_to_rate_next_in_the_same_bytes_twice_and_goes_on_with_answers(here):
+    for form in ("table", "json", "csv"):
+        first, second = (invoke(*OWN, "--format", form, command="ask").stdout_bytes for _ in range(2))
+        assert first == second and first
+    asked = json.loads(invoke(*OWN, "--json", "--any", command="ask").stdout)
+    assert asked["ratings_known"] == 0 and len(asked["items"]) == 10 and "interval_level" not in asked
+    assert all(item["expected"] == item["information"] > 0 for item in asked["items"])
+    result = invoke(*OWN, "--ratings", "mine.csv", "--update", "more.csv", "--top", 27, "--json", command="ask")
+    assert {item["item"] for item in json.loads(result.stdout)["items"]}.isdisjoint({3, 4, 7, "3", "4", "7"})
+    assert "training" not in result.stderr
+    table = invoke(*OWN, "--ratings", "mine.csv", command="ask")
+    assert "known by" in table.stdout and "2 ratings of this user known; adapt" in table.stderr
+    found = invoke(*OWN[:4], "--find", "film 12", "--json", command="ask").stdout
+    assert found == invoke(*OWN[:4], "--find", "film 12", "--json").stdout
+
+
+def test_ask_refuses_a_learner_that_can_not_say_in_one_line(here):
+    error = refused(*OWN, "--learner", "bias", command="ask")
+    assert error.splitlines()[-1] == "error: 'bias' can't say what a rating would tell; learners that can: gp"
+    assert "training" not in error
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _COMMANDS = {
     "new-learner": "Write a commented template of a learner, ready to run.",
     "check": "Check a learner against the contract, and explain what it breaks.",
     "recommend": "Recommend items to a user of whom a few ratings are known.",
+    "ask": "Say which rating of a user to ask for next.",
     "finetune": "Fine-tune an encoder on two files of ratings, and report its errors beside trivial rows.",
     "data": "List, describe and fetch data sets.",
 }

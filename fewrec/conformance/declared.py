@@ -61,7 +61,7 @@ def its_configuration_survives_json(bench: Bench) -> None:
 @check("declarations", after=("config",))
 def its_declarations_name_what_exists(bench: Bench) -> None:
     """`needs`, `meta_depends` and `adapt_options` are sets of names that fewrec or `Config` knows; `task` is "user" or
-    "episode"; `batch_episodes` is at least 1; `paper` is a string and `closed_form` a bool."""
+    "episode"; `batch_episodes` is at least 1; `paper` is a string, `closed_form` and `informs` are bools."""
     cls = bench.learner
     known = {"needs": NEEDS, "meta_depends": frozenset(DEPENDS), "adapt_options": frozenset(cls.Config.model_fields)}
     for name, allowed in known.items():
@@ -75,7 +75,7 @@ def its_declarations_name_what_exists(bench: Bench) -> None:
             )
     if cls.task not in ("user", "episode"):
         raise Broken(f"task is {cls.task!r}.", '"user": each user on its own; joint over users: "episode".')
-    for name, kind in (("batch_episodes", int), ("paper", str), ("closed_form", bool)):
+    for name, kind in (("batch_episodes", int), ("paper", str), ("closed_form", bool), ("informs", bool)):
         if not isinstance(getattr(cls, name), kind):
             raise Broken(f"{name} is {getattr(cls, name)!r}.", f"Its type is {kind.__name__}.")
     if cls.batch_episodes < 1:

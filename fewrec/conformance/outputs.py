@@ -1,4 +1,4 @@
-"""Checks of what a predictor may offer beside predictions: a distribution, and the shares of the support ratings."""
+"""Checks of what a predictor may offer beside predictions: a distribution, shares of the ratings, information."""
 
 from __future__ import annotations
 
@@ -64,5 +64,53 @@ def its_explanation_has_a_share_for_each_support_rating(bench: Bench) -> None:
                     f"Return one finite number for each of the {n} rows of the support, 0 for those of other users.",
                     of_support(support),
                 )
+
+    bench.smallest(body)
+
+
+@check("information", after=("finite", "learner-kept"))
+def what_a_rating_would_tell_is_known_of_each_candidate_apart(bench: Bench) -> None:
+    """information(users, items, targets, weights) returns how much each rating would lower the mean variance of the
+    targets, (n,), finite, not below 0, whichever the other pairs are; or None. Who has it declares informs = True."""
+    targets = torch.arange(len(bench.split.catalog))
+    weights = 1.0 + (targets % 5).double()
+
+    def body(support: Support) -> None:
+        predictor, pairs = bench.adapt(support), bench.everything(support)
+
+        def ask(rows: Tensor) -> Tensor | None:
+            asked = pairs[0][rows], pairs[1][rows], targets.clone(), weights.clone()
+            return bench.call("information", lambda: predictor.information(*asked))
+
+        n = len(pairs[0])
+        found = ask(torch.arange(n))
+        if found is None and not bench.learner.informs:
+            raise Skipped("it doesn't say what a rating would tell")
+        if found is None or not bench.learner.informs:
+            seen = "returned None" if found is None else "returned something"
+            raise Broken(
+                f"informs is {bench.learner.informs}, but information {seen}.",
+                "informs = True is for a learner whose predictors implement information, and for no other.",
+            )
+        if not isinstance(found, Tensor) or found.shape != (n,):
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise Broken(f"information returned {shape} for {n} pairs.", "Return a tensor of shape (n,).")
+        found = found.detach().cpu().double()
+        wrong = (~(torch.isfinite(found) & (found >= 0))).nonzero().squeeze(1)
+        if len(wrong):
+            raise Broken(
+                f"{len(wrong)} of {n} pairs have information that is below 0 or not finite.",
+                "Knowing more can't raise the expected variance: it is a sign turned round, or a rounding error.",
+                example(support, pairs, {"information": found}, wrong[:3]),
+            )
+        some = torch.arange(n).flip(0)[::3]
+        again = ask(some)
+        assert again is not None
+        must_agree(
+            support, (pairs[0][some], pairs[1][some]), again.detach().cpu().double(), found[some],
+            names=("among some", "among all"), tolerance=bench.rounding,
+            seen="What a rating would tell depends on the other pairs that were asked for, or on their order",
+            cause="Judge each pair as if it were the only one, and leave the order of the pairs as it is.",
+        )  # fmt: skip
 
     bench.smallest(body)

@@ -80,6 +80,16 @@ class Predictor(ABC):
         """Return the share of each support rating in a prediction, (n_support,), or None."""
         return None
 
+    def information(self, users: Tensor, items: Tensor, targets: Tensor, weights: Tensor) -> Tensor | None:
+        """Return what each item's rating would tell, (n,), for (n,) pairs of user and candidate item; or None.
+
+        That is the expected fall of the mean variance of ``distribution`` over the items ``targets`` (m,), weighted by
+        ``weights`` (m,) >= 0 of any positive sum, once ``update`` knows this one rating more (Cohn, Ghahramani &
+        Jordan, JAIR 1996): in squared units of the rating, never below 0, each pair apart from the others. Who has it
+        declares ``informs``.
+        """
+        return None
+
     def update(self, support: Support, ctx: Context) -> Predictor:
         """Return a new predictor that knows ``support`` too. Default: adapt again on the joined support, same seed."""
         if self._origin is None:
@@ -103,6 +113,12 @@ class BatchPredictor(ABC):
 
     def explain(self, episode: int, user: int, item: int) -> Tensor | None:
         """Return the share of each rating of the episode's support in a prediction, or None."""
+        return None
+
+    def information(
+        self, episode: Tensor, user: Tensor, item: Tensor, targets: Tensor, weights: Tensor
+    ) -> Tensor | None:
+        """Return what each item's rating would tell, (n,), for (n,) triples; else like ``Predictor.information``."""
         return None
 
     def update(self, supports: SupportBatch, ctx: Context) -> BatchPredictor:
@@ -135,7 +151,8 @@ class Learner(ABC):
     ``adapt_options``: the options of ``Config`` that ``meta_fit`` does not depend on, so that rows that differ in them
     alone share one meta-fit. ``batch_episodes``: the number of episodes that ``adapt_batch`` prefers at once.
     ``paper``: the source, as listings show it. ``closed_form``: whether meta-fit and adapting are closed forms, so that
-    another machine must agree to 1e-5 and not merely to 2e-3 of RMSE.
+    another machine must agree to 1e-5 and not merely to 2e-3 of RMSE. ``informs``: whether its predictors have
+    ``information``, so that it can say what to ask a user next.
     """
 
     name: ClassVar[str]
@@ -147,6 +164,7 @@ class Learner(ABC):
     batch_episodes: ClassVar[int] = 1000
     paper: ClassVar[str] = ""
     closed_form: ClassVar[bool] = False
+    informs: ClassVar[bool] = False
 
     def __init__(self, config: LearnerConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()
@@ -242,3 +260,6 @@ class _OneOfBatch(Predictor):
 
     def explain(self, user: int, item: int) -> Tensor | None:
         return self.batch.explain(0, user, item)
+
+    def information(self, users: Tensor, items: Tensor, targets: Tensor, weights: Tensor) -> Tensor | None:
+        return self.batch.information(torch.zeros_like(users), users, items, targets, weights)

@@ -74,6 +74,7 @@ class GP(BatchedLearner):
     name = "gp"
     paper = "Rasmussen & Williams, MIT Press 2006; Lawrence & Urtasun, ICML 2009"
     Config = GPConfig
+    informs = True
     model: dict[str, Tensor]
     selection: float
 
@@ -161,6 +162,36 @@ class GPPredictor(BatchPredictor):
         x = self.model["loading"]
         weight = x[support.item.to(self.device)] @ self.covariance[flat] @ x[item] / self.model["noise"]
         return weight.masked_fill(support.user.to(self.device) != user, 0.0)
+
+    def noise_of(self, item: Tensor) -> Tensor:
+        """Return the variance of the noise in a rating of each item, (n,)."""
+        return self.model["noise"].expand(len(item))
+
+    def information(self, episode: Tensor, user: Tensor, item: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return (n,): by how much a rating of the item lowers the mean variance of the targets, whatever it is.
+
+        With the posterior covariance S of the user and ``M = sum_j w_j x_j x_j'``, weights of sum 1, a rating of item i
+        takes ``x_i' S M S x_i / (noise_i + x_i' S x_i)`` from ``tr(M S)``: A-optimal design (Cohn, Ghahramani & Jordan,
+        JAIR 1996; Rubens, Elahi, Sugiyama & Kaplan, Recommender Systems Handbook 2015). With ``selection``, ``update``
+        counts a rating as chosen by the user, which adds the precision s T whatever the item: S is then the covariance
+        with it, and what it takes from ``tr(M S)``, the same for every item, is added.
+        """
+        flat, item = self.supports.flat_user(episode, user).to(self.device), item.to(self.device)
+        x, target = self.model["loading"], self.model["loading"][targets.to(self.device)]
+        weights = weights.to(self.device, torch.float64)
+        weighted = target.mT @ (target * (weights / weights.sum()).unsqueeze(1))
+        asked, at = flat.unique(return_inverse=True)
+        covariance, of_choice = self.covariance[asked], weighted.new_zeros(len(asked))
+        if self.selection:
+            chosen = torch.linalg.inv(covariance) + self.selection * self.model["tilt_spread"]
+            after = torch.cholesky_inverse(torch.linalg.cholesky(chosen))
+            of_choice, covariance = ((covariance - after) * weighted).sum((1, 2)), after
+        parts = []
+        for i, a in zip(item.split(_ROWS), at.split(_ROWS), strict=True):
+            moved = (covariance[a] @ x[i].unsqueeze(2)).squeeze(2)
+            fall = ((moved @ weighted) * moved).sum(1) / (self.noise_of(i) + (x[i] * moved).sum(1))
+            parts.append(of_choice[a] + fall)
+        return torch.cat(parts)
 
     def _product(self, left: Tensor, flat: Tensor, right: Tensor) -> Tensor:
         """Return (n,): left' covariance right, row by row; in parts, because a row gathers d^2 numbers."""

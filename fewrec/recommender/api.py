@@ -1,9 +1,12 @@
-"""``fewrec.recommend``: from a few ratings to the best unseen items; the command line calls the same functions."""
+"""``fewrec.recommend`` and ``fewrec.ask``: from a few ratings to the best unseen items, or to the best question.
+
+The command line calls the same functions.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,15 @@ import torch
 from fewrec.data.load import open_dataset
 from fewrec.data.table import Dataset
 from fewrec.errors import SuiteError
+from fewrec.learners.base import Learner
 from fewrec.learners.registry import add_plugin_file, learner_class
 from fewrec.recommender.advice import AdaptedUser, Recommendations, refuse_without_ratings
+from fewrec.recommender.questions import Questions, questions, refuse_uninformed
 from fewrec.recommender.ratings import UserRatings, read_ratings
 from fewrec.recommender.titles import TitleIndex
 from fewrec.recommender.trained import Say, Track, TrainedLearner, open_learner, train_or_load
 
+DEFAULT = "gp"  # the learner where none is named
 Ratings = str | Path | Mapping[Any, float]
 
 
@@ -54,6 +60,72 @@ def recommend(
     """
     if top < 1 or explain < 0:
         raise SuiteError(f"top = {top} and explain = {explain}: at least one item, and no less than no explanation")
+    user = _adapted(
+        ratings, dataset=dataset, learner=learner, model=model, update=update, genre=genre, settings=settings,
+        seed=seed, save=save, plugins=plugins, device=device, threads=threads, offline=offline, track=track, say=say,
+    )  # fmt: skip
+    return user.recommend(top, explain=explain, genre=genre)
+
+
+def ask(
+    ratings: Ratings | None = None,
+    *,
+    dataset: Dataset | str | Path | None = None,
+    learner: str | None = None,
+    model: str | Path | TrainedLearner | None = None,
+    update: Iterable[Ratings] = (),
+    top: int = 10,
+    genre: str | None = None,
+    popular: bool = True,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    save: str | Path | None = None,
+    plugins: Iterable[str | Path] = (),
+    device: str = "auto",
+    threads: int | None = None,
+    offline: bool = False,
+    track: Track | None = None,
+    say: Say | None = None,
+) -> Questions:
+    """Return the items whose rating would tell most about a user of whom a few ratings, or none, are known.
+
+    What a rating tells is the expected fall of the mean variance of the learner's predictions for that user, over all
+    items weighted by their number of ratings (``Predictor.information``). ``popular``: weight it by the share of the
+    data set's users who rated the item, since nobody can rate what they don't know. All else is as in ``recommend``.
+
+    Raises ``NotApplicable`` (one line, before any training, with the names of those that can) for a learner that can't
+    say, and ``FewrecError`` for ratings, titles or options that can't be used.
+    """
+    if top < 1:
+        raise SuiteError(f"top = {top}: at least one item")
+    user = _adapted(
+        ratings, dataset=dataset, learner=learner, model=model, update=update, genre=genre, settings=settings,
+        seed=seed, save=save, plugins=plugins, device=device, threads=threads, offline=offline, track=track, say=say,
+        refuse=refuse_uninformed,
+    )  # fmt: skip
+    return questions(user, top, genre=genre, popular=popular)
+
+
+def _adapted(
+    ratings: Ratings | None,
+    *,
+    dataset: Dataset | str | Path | None,
+    learner: str | None,
+    model: str | Path | TrainedLearner | None,
+    update: Iterable[Ratings],
+    genre: str | None,
+    settings: Mapping[str, Any] | None,
+    seed: int,
+    save: str | Path | None,
+    plugins: Iterable[str | Path],
+    device: str,
+    threads: int | None,
+    offline: bool,
+    track: Track | None,
+    say: Say | None,
+    refuse: Callable[[type[Learner]], None] = lambda cls: None,
+) -> AdaptedUser:
+    """Return the learner, loaded or trained, adapted to the user; ``refuse`` may refuse its class before training."""
     if threads is not None and threads < 1:
         raise SuiteError(f"--threads {threads}: at least one thread is needed")
     if offline:
@@ -67,6 +139,8 @@ def recommend(
         chosen = open_learner(
             model, dataset=dataset, learner=learner, settings=settings, device=device, offline=offline
         )
+    name = learner or DEFAULT
+    refuse(learner_class(name) if chosen is None else type(chosen.learner))
     data = chosen.dataset if chosen is not None else _dataset(dataset, offline)
     titles = TitleIndex(data)
     titles.of_genre(genre)
@@ -77,7 +151,6 @@ def recommend(
     if threads is not None:
         torch.set_num_threads(threads)
     if chosen is None:
-        name = learner or "gp"
         refuse_without_ratings(learner_class(name), len(known))
         chosen = train_or_load(
             name, data, settings=settings, seed=seed, device=device, k_shot=len(known), track=track, say=say
@@ -87,7 +160,7 @@ def recommend(
     user = AdaptedUser.of(chosen, titles, known, seed)
     for addition in more:
         user = user.update(addition)
-    return user.recommend(top, explain=explain, genre=genre)
+    return user
 
 
 def _dataset(dataset: Dataset | str | Path | None, offline: bool) -> Dataset:

@@ -1,4 +1,4 @@
-"""Recommendations and found titles as a table for the terminal, JSON or CSV; titles are untrusted text in all three."""
+"""Recommendations, questions and found titles as a table for the terminal, JSON or CSV; titles are untrusted text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fewrec.recommender.advice import Recommendations
+from fewrec.recommender.questions import Questions
 from fewrec.recommender.titles import TitleIndex
 from fewrec.report.files import json_bytes
 from fewrec.report.numbers import csv_field, fixed, one_line
 
 FOUND = ("item", "title", "year", "genres", "ratings")
-_NUMBERS = {"#", "was", "predicted", "ratings", "item"}
+_NUMBERS = {"#", "was", "predicted", "ratings", "item", "information", "known by", "expected"}
 
 
 def found_rows(titles: TitleIndex, items: Sequence[int]) -> list[dict[str, Any]]:
@@ -27,29 +28,30 @@ def found_rows(titles: TitleIndex, items: Sequence[int]) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
-def rows_of(found: Recommendations) -> list[dict[str, Any]]:
-    """Return one dictionary an item, as JSON values; ``moved_by`` holds its ratings, the strongest first."""
+def rows_of(found: Recommendations | Questions) -> list[dict[str, Any]]:
+    """Return one dictionary an item, as JSON values; ``moved_by`` of a recommendation: its ratings, strongest first."""
+    rows: list[dict[str, Any]] = [
+        {str(key): _plain(value) for key, value in values.items()} for values in found.frame.to_dict("records")
+    ]
+    if isinstance(found, Questions):
+        return rows
     by_rank = {rank: part for rank, part in found.moved.groupby("rank")}
-    rows = []
-    for values in found.frame.to_dict("records"):
-        row: dict[str, Any] = {str(key): _plain(value) for key, value in values.items()}
+    for row in rows:
         part = by_rank.get(row["rank"], found.moved.iloc[:0])
         row["moved_by"] = [
             {"item": _plain(m.rated_item), "title": one_line(m.rated_title), "rating": _plain(m.rating),
              "change": _plain(m.change)}
             for m in part.itertuples()
         ]  # fmt: skip
-        rows.append(row)
     return rows
 
 
-def as_json(found: Recommendations) -> str:
+def as_json(found: Recommendations | Questions) -> str:
     """Return everything but the timings: the same input gives the same text."""
-    value = {
-        "learner": found.learner, "dataset": found.dataset, "ratings_known": found.k_shot,
-        "interval_level": found.level if found.frame["low"].notna().any() else None,
-        "notes": list(found.notes), "items": rows_of(found),
-    }  # fmt: skip
+    value: dict[str, Any] = {"learner": found.learner, "dataset": found.dataset, "ratings_known": found.k_shot}
+    if isinstance(found, Recommendations):
+        value["interval_level"] = found.level if found.frame["low"].notna().any() else None
+    value |= {"notes": list(found.notes), "items": rows_of(found)}
     return json_bytes(value).decode().rstrip("\n")
 
 
@@ -64,18 +66,35 @@ def as_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def csv_columns(found: Recommendations) -> list[str]:
-    return [*found.frame.columns, "moved_by"]
+def csv_columns(found: Recommendations | Questions) -> list[str]:
+    return [*found.frame.columns, *(["moved_by"] if isinstance(found, Recommendations) else [])]
 
 
-def as_table(found: Recommendations, width: int = 200) -> Table:
+def as_table(found: Recommendations | Questions, width: int = 200) -> Table:
     """Return the table for a terminal of ``width`` columns; what is empty, or the least urgent, is left out."""
+    return _questions(found, width) if isinstance(found, Questions) else _recommendations(found, width)
+
+
+def _questions(found: Questions, width: int) -> Table:
+    rows = rows_of(found)
+    columns = {"#": [str(row["rank"]) for row in rows], "title": [_titled(row) for row in rows]}
+    if width >= 100:
+        columns["genres"] = [row["genres"] for row in rows]
+    columns["information"] = [fixed(row["information"], 4) for row in rows]
+    columns["known by"] = [f"{row['known']:.0%}" for row in rows]
+    if found.popular:
+        columns["expected"] = [fixed(row["expected"], 4) for row in rows]
+    columns["item"] = [one_line(row["item"]) for row in rows]
+    return _table(columns)
+
+
+def _recommendations(found: Recommendations, width: int) -> Table:
     frame = found.frame
     columns: dict[str, list[str]] = {"#": [str(rank) for rank in frame["rank"]]}
     if "rank_before" in frame:
         columns["was"] = [str(rank) for rank in frame["rank_before"]]
     rows = rows_of(found)
-    columns["title"] = [f"{row['title']} ({row['year']})" if row["year"] else row["title"] for row in rows]
+    columns["title"] = [_titled(row) for row in rows]
     if width >= 120:
         columns["genres"] = [row["genres"] for row in rows]
     columns["predicted"] = [fixed(row["predicted"], 2) for row in rows]
@@ -103,6 +122,10 @@ def _table(columns: dict[str, list[str]]) -> Table:
     for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text("\n".join(one_line(line) for line in cell.split("\n"))) for cell in row))
     return table
+
+
+def _titled(row: dict[str, Any]) -> str:
+    return f"{row['title']} ({row['year']})" if row["year"] else row["title"]
 
 
 def _moved(moved: Sequence[dict[str, Any]], decimals: int) -> list[tuple[str, str]]:

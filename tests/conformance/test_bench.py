@@ -56,7 +56,7 @@ def test_the_smallest_learner_passes(tmp_path):
     found = statuses(SupportMean, tmp_path)
     skipped = {name for name, status in found.items() if status == "skipped"}
     assert set(found.values()) == {"ok", "skipped"} and list(found) == list(CHECKS)
-    assert skipped - {"device"} == {"no-support", "save-load", "distribution", "explain"}
+    assert skipped - {"device"} == {"no-support", "save-load", "distribution", "explain", "information"}
 
 
 def test_a_learner_that_can_not_be_prepared_here_says_so_and_is_not_judged(tmp_path):

@@ -455,6 +455,57 @@ class ExplainsWithOneNumber(Sound):
         return Explaining(self.base, self.above(support))
 
 
+class Asking(Effects):
+    """Tells what a rating would: the same of every item, in ``tells``."""
+
+    def tells(self, users, items):
+        return torch.ones(len(items), dtype=torch.float64)
+
+    def information(self, users, items, targets, weights):
+        return self.tells(users, items)
+
+
+class Informed(Sound):
+    """Sound, and its predictors are of the class ``asking``."""
+
+    informs = True
+    asking: type[Asking] = Asking
+
+    def adapt(self, support, ctx):
+        return self.asking(self.base, self.above(support))
+
+
+@breaks("information", "informs is False, but information returned something")
+class InformedWithoutSayingSo(Informed):
+    informs = False
+
+
+@breaks("information", "informs is True, but information returned None")
+class SaysThatItIsInformed(Sound):
+    informs = True
+
+
+@breaks("information", "information returned (1,) for 50 pairs")
+class InformedOfOneItem(Informed):
+    class asking(Asking):
+        def tells(self, users, items):
+            return super().tells(users, items)[:1]
+
+
+@breaks("information", "50 of 50 pairs have information that is below 0")
+class KnowsLessByARating(Informed):
+    class asking(Asking):
+        def tells(self, users, items):
+            return -super().tells(users, items)
+
+
+@breaks("information", "depends on the other pairs")
+class SharesInformationAmongCandidates(Informed):
+    class asking(Asking):
+        def tells(self, users, items):
+            return super().tells(users, items) / len(items)
+
+
 @pytest.fixture
 def outcomes(tmp_path):
     return functools.partial(_outcomes, tmp_path)

@@ -1,5 +1,6 @@
 """The posterior against dense Gaussian-process conditioning, EM against its own bound, and both on known ranks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from fewrec.episodes.support import SupportBatch
 from fewrec.learners.base import Context
 from fewrec.learners.bias import Bias
 from fewrec.learners.effects import KnownUsers
-from fewrec.learners.gp import GP, MODEL, GPConfig, VariationalEM
+from fewrec.learners.gp import GP, MODEL, GPConfig, GPPredictor, VariationalEM
 from fewrec.learners.mf_foldin import MFFoldIn
 from fewrec.learners.ridge import GroupSums
 from fewrec.learners.validation import Validation
@@ -119,6 +120,71 @@ def test_a_ratings_weight_is_how_far_it_moves_the_prediction():
         changed = type(support)(**{**support.__dict__, "rating": moved})
         torch.testing.assert_close(learner.adapt(changed, ctx).predict(*where) - before, weight[row : row + 1])
     assert (weight[support.user == 0] == 0).all() and (weight[support.user == 1] != 0).all()
+
+
+def targets_of(learner, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return some items, one of them twice, and weights."""
+    rng = np.random.default_rng(seed)
+    items = np.append(rng.permutation(len(learner.model["mean"]))[:20], 3)
+    return torch.from_numpy(items), torch.from_numpy(rng.random(len(items)) * 3)
+
+
+@pytest.mark.parametrize("selection", [0.0, 0.5])
+def test_information_is_what_an_update_with_that_rating_takes_from_the_variance_whatever_the_rating(fitted, selection):
+    learner, split, _, ctx = fitted
+    learner.selection = selection
+    sampler = EpisodeSampler(split.pools["test"], 0, "test", k_max=8)
+    drawn = SupportBatch.of(
+        [sampler.sample(e, 1, n_users=2, k_shot=k, n_query=2).support[0] for e, k in enumerate((0, 1, 6))]
+    )
+    targets, weights = targets_of(learner)
+
+    def variance(predictor, e, user):
+        of = torch.full_like(targets, e), torch.full_like(targets, user), targets
+        deviation = predictor.distribution(*of)[1]
+        return float((deviation.square() * weights).sum() / weights.sum())
+
+    predictor = learner.adapt_batch(drawn, ctx)
+    asked = [(e, user, item) for e in range(3) for user in range(2) for item in (0, 7, 7, 31, 49)]
+    found = predictor.information(*map(torch.tensor, zip(*asked, strict=True)), targets, weights)
+    assert found.shape == (len(asked),) and found.dtype == torch.float64 and (found > 0).all()
+    for rating in (1.0, 5.0):
+        for (e, user, item), fall in zip(asked, found.tolist(), strict=True):
+            more = [replace(s, user=s.user[:0], item=s.item[:0], rating=s.rating[:0]) for s in drawn]
+            row = {
+                "user": torch.tensor([user]),
+                "item": torch.tensor([item]),
+                "rating": torch.tensor([rating]).double(),
+            }
+            more[e] = replace(more[e], **row)
+            after = predictor.update(SupportBatch.of(more), ctx)
+            assert abs(variance(predictor, e, user) - variance(after, e, user) - fall) < 1e-10
+
+
+def test_without_evidence_from_the_choice_information_is_that_of_dense_conditioning_on_one_rating_more(fitted):
+    learner, split, source, ctx = fitted
+    learner.selection = 0.0
+    support = EpisodeSampler(split.pools["test"], 0, "test", k_max=8).sample(0, 1, n_users=1, k_shot=5, n_query=2)
+    support = support.support[0]
+    item, rating = known_ratings(support, 0, source)
+    targets, weights = targets_of(learner)
+    candidates = torch.tensor([1, 12, 30, 48])
+    found = learner.adapt(support, ctx).information(torch.zeros_like(candidates), candidates, targets, weights)
+    before = dense_gp(learner.model, item, rating, 0.0)[1][targets] ** 2
+    for candidate, fall in zip(candidates.tolist(), found.tolist(), strict=True):
+        after = dense_gp(learner.model, np.append(item, candidate), np.append(rating, 3.0), 0.0)[1][targets] ** 2
+        assert abs(np.average(before - after, weights=weights) - fall) < 1e-10
+
+
+def test_where_the_noise_is_larger_a_rating_tells_less(fitted, monkeypatch):
+    learner, split, _, ctx = fitted
+    support = EpisodeSampler(split.pools["test"], 0, "test", k_max=8).sample(0, 1, n_users=1, k_shot=2, n_query=2)
+    predictor, items = learner.adapt(support.support[0], ctx), torch.tensor([4, 9])
+    asked = torch.zeros_like(items), items, *targets_of(learner)
+    before = predictor.information(*asked)
+    monkeypatch.setattr(GPPredictor, "noise_of", lambda self, item: self.model["noise"] * (1 + 9 * (item == 9)))
+    after = predictor.information(*asked)
+    assert after[0] == before[0] and after[1] < before[1]
 
 
 def bound(em: VariationalEM, of_items: bool = True) -> float:
