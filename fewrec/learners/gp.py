@@ -14,7 +14,7 @@ from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.support import SupportBatch
 from fewrec.learners.base import BatchedLearner, BatchPredictor, Context, LearnerConfig
 from fewrec.learners.effects import KnownUsers, precise_device, ridge_effects
-from fewrec.learners.ridge import GroupSums
+from fewrec.learners.ridge import GroupedRidge, GroupSums
 from fewrec.learners.validation import Validation
 
 SELECTION_GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -194,9 +194,12 @@ class GPPredictor(BatchPredictor):
         return torch.cat(parts)
 
     def _product(self, left: Tensor, flat: Tensor, right: Tensor) -> Tensor:
-        """Return (n,): left' covariance right, row by row; in parts, because a row gathers d^2 numbers."""
-        parts = zip(left.split(_ROWS), flat.split(_ROWS), right.split(_ROWS), strict=True)
-        return torch.cat([(x.unsqueeze(1) @ self.covariance[f] @ y.unsqueeze(2)).flatten() for x, f, y in parts])
+        """Return (n,): left' covariance right, row by row; user by user, so that each covariance is read once."""
+        out = left.new_empty(len(flat))
+        for users, rows, mask in GroupedRidge(flat, len(self.covariance)).batches:
+            product = ((left[rows] @ self.covariance[users]) * right[rows]).sum(2)
+            out[rows[mask]] = product[mask]
+        return out
 
 
 class VariationalEM:

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from fewrec.data.table import RatingTable
 from fewrec.learners.gp import VariationalEM, gaussian, outer, with_one
+from fewrec.learners.item_prior import ItemPrior
 from fewrec.learners.ridge import GroupSums
-from fewrec.learners.text_prior import TextPrior
 
 
 class HybridEM(VariationalEM):
     """``VariationalEM`` of ``r_ui = m_i + b_u + w_i . z_u + g_i . t_u + noise_i`` with items' priors from text.
 
-    ``prior_of_items`` (``TextPrior``, None without ``features``) has the expected (m_i - mu, w_i); ``topic`` (n_items,
+    ``prior_of_items`` (``ItemPrior``, None without ``features``) has the expected (m_i - mu, w_i); ``topic`` (n_items,
     q) are the g_i, the features' first q principal components, of mean square norm 1: what users' tastes for topics
     act on, known and not fitted. So y_u = (b_u, z_u, t_u) of size 1 + rank + q and x_i = (1, w_i, g_i).
 
@@ -38,7 +38,7 @@ class HybridEM(VariationalEM):
         super().__init__(table, rank, generator, device)
         self.noise_shots, self.rank, self.shrinkage = noise_shots, rank, shrinkage
         self.noise_of = torch.full_like(self.item[:, 0], self.noise)
-        self.prior_of_items = None if features is None else TextPrior(features.to(device), self.seen, rank + 1)
+        self.prior_of_items = None if features is None else ItemPrior(features.to(device), self.seen, rank + 1)
         self.topic = self.item.new_zeros(table.n_items, 0)
         if self.prior_of_items is not None:
             self.topic = self.prior_of_items.features[:, :topics]

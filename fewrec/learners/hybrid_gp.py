@@ -14,9 +14,9 @@ from fewrec.episodes.support import SupportBatch
 from fewrec.errors import NotApplicable
 from fewrec.learners.base import Context
 from fewrec.learners.effects import KnownUsers, precise_device
-from fewrec.learners.gp import MODEL, SELECTION_GRID, GPPredictor, gaussian, outer
+from fewrec.learners.gp import MODEL, SELECTION_GRID, GPPredictor, gaussian
 from fewrec.learners.hybrid_em import HybridEM
-from fewrec.learners.ridge import GroupSums
+from fewrec.learners.ridge import GroupedRidge
 from fewrec.learners.text.backbone import Backbone
 from fewrec.learners.text.config import BackboneConfig
 from fewrec.learners.text.features import TextFeatures
@@ -73,6 +73,7 @@ class HybridGP(TextLearner):
     name = "hybrid-gp"
     paper = "Lawrence & Urtasun, ICML 2009; Agarwal & Chen, KDD 2009"
     Config = HybridGPConfig
+    informs = True
     config: HybridGPConfig
     model: dict[str, Tensor]
     selection: float
@@ -168,23 +169,30 @@ class HybridPredictor(GPPredictor):
         self.learner, self.model, self.selection, self.supports = learner, model, selection, supports
         self.device = model["mean"].device
         user, item, rating = (column.to(self.device) for column in rows)
-        sums = GroupSums(user, supports.total_users)
-        # Outer products are made for the items that occur alone, so that the size of the catalog doesn't count.
-        touched, at = item.unique(return_inverse=True)
-        x, noise, count = model["loading"][touched], model["noise_of"][touched], sums.count.double()
-        self.precision = precision + sums(outer(x) / noise[:, None, None], at)
-        self.moment = moment + sums(x / noise[:, None], at, rating - model["mean"][item])
-        if selection:
-            self.precision = self.precision + selection * count[:, None, None] * model["tilt_spread"]
-            tilt = sums(model["tilt"][touched], at) - count[:, None] * model["tilt_mean"]
-            self.moment = self.moment + selection * tilt
+        self.precision, self.moment = precision.contiguous(), moment
+        for users, at, mask in GroupedRidge(user, supports.total_users).batches:
+            of = item[at]
+            weight = mask / self.noise_of(of)  # of what pads a shorter support: none
+            x, residual = model["loading"][of], rating[at] - model["mean"][of]
+            weighted = (x * weight.unsqueeze(2)).mT
+            squares, products = weighted @ x, (weighted @ residual.unsqueeze(2)).squeeze(2)
+            if selection:
+                squares.addcmul_(mask.sum(1, dtype=torch.float64)[:, None, None], model["tilt_spread"], value=selection)
+                tilt = ((model["tilt"][of] - model["tilt_mean"]) * mask.unsqueeze(2)).sum(1)
+                products.add_(tilt, alpha=selection)
+            # In place would change the precision that was given.
+            self.precision = self.precision.index_add(0, users, squares)
+            self.moment = self.moment.index_add(0, users, products)
         self.mean, self.covariance = gaussian(self.precision, self.moment)
+
+    def noise_of(self, item: Tensor) -> Tensor:
+        return self.model["noise_of"][item]
 
     def distribution(self, episode: Tensor, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the ratings, noise included, each (n,)."""
         flat, item = self.supports.flat_user(episode, user).to(self.device), item.to(self.device)
         x = self.model["loading"][item]
-        variance = self.model["noise_of"][item] + self._product(x, flat, x)
+        variance = self.noise_of(item) + self._product(x, flat, x)
         return self.predict(episode, user, item), self.learner.stretch * variance.sqrt()
 
     def explain(self, episode: int, user: int, item: int) -> Tensor:
@@ -203,7 +211,7 @@ class HybridPredictor(GPPredictor):
         offset = torch.zeros_like(text)
         offset[0], text[0] = 1.0, 0.0
         parts = torch.stack([offset, text, x[item] - offset - text], 1)
-        weight = x[of_support] @ self.covariance[flat] @ parts / self.model["noise_of"][of_support, None]
+        weight = x[of_support] @ self.covariance[flat] @ parts / self.noise_of(of_support).unsqueeze(1)
         return weight.masked_fill((support.user.to(self.device) != user).unsqueeze(1), 0.0)
 
     def update(self, supports: SupportBatch, ctx: Context) -> HybridPredictor:

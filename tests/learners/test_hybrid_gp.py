@@ -20,8 +20,8 @@ from fewrec.learners.base import Context
 from fewrec.learners.gp import GP, MODEL, GPConfig, GPPredictor, VariationalEM
 from fewrec.learners.hybrid_em import HybridEM, symmetric_sums
 from fewrec.learners.hybrid_gp import HybridGP, HybridGPConfig
+from fewrec.learners.item_prior import ItemPrior
 from fewrec.learners.ridge import GroupSums
-from fewrec.learners.text_prior import TextPrior
 from fewrec.testing import LearnerConformance
 
 SMALL = {"rank": 3, "topics": 2, "sweeps": 5}
@@ -266,7 +266,7 @@ def test_the_regression_on_text_is_the_ridge_regression_of_the_best_evidence():
     features, seen = rng.normal(size=(40, 5)), np.arange(40) < 30
     item = features @ rng.normal(size=(5, 2)) + rng.normal(size=(40, 2))
     item[:, 1] = rng.normal(size=40)
-    prior, precision = TextPrior(torch.tensor(features), torch.tensor(seen), 2), np.array([1.0, 2.0])
+    prior, precision = ItemPrior(torch.tensor(features), torch.tensor(seen), 2), np.array([1.0, 2.0])
     prior.regress(torch.tensor(item), torch.tensor(precision))
     x = features - features[seen].mean(0)
     for k in range(2):
@@ -287,7 +287,7 @@ def test_turning_puts_what_text_explains_into_columns_of_its_own():
     features = rng.normal(size=(200, 3))
     straight = np.column_stack([features @ [2.0, 0.0, 1.0], rng.normal(size=200), rng.normal(size=200)])
     mixed = straight @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    prior = TextPrior(torch.tensor(features), torch.ones(200, dtype=torch.bool), 3)
+    prior = ItemPrior(torch.tensor(features), torch.ones(200, dtype=torch.bool), 3)
     rotation = prior.turn(torch.tensor(mixed))
     assert rotation is not None
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3, dtype=torch.float64))

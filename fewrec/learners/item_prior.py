@@ -9,7 +9,7 @@ _RIDGES = torch.logspace(-1, 5, 61, dtype=torch.float64)
 _ALIGN = 10.0  # the ridge of the regression by which the factors are turned; 1 and 100 did as well
 
 
-class TextPrior:
+class ItemPrior:
     """A Gaussian prior of items' ``c_i`` (d,) whose mean is linear in their texts' features: ``c_i ~ N(B' e_i, V)``.
 
     ``features`` (n_items, p): centred over the ``seen`` items, turned to their principal axes, the largest first.
