@@ -10,6 +10,7 @@ import pytest
 
 from fewrec.report import load_results
 from fewrec.report.measure import AUC, RMSE, measure_of
+from fewrec.report.numbers import interval
 from fewrec.report.plots import all_plots, render
 from fewrec.report.plots.figure import Plot, file_name, task_scope
 from fewrec.report.plots.heat_map import diverging, luminance, text_on
@@ -155,7 +156,7 @@ def perfect_and_untimed(run, scores_of):
 @pytest.mark.parametrize(
     ("write", "kinds"),
     [
-        (clicks, {"shots", "speed-episode", "speed-meta-fit", "heat-map", "ranks", "costs"}),
+        (clicks, {"shots", "shots-difference", "speed-episode", "speed-meta-fit", "heat-map", "ranks", "costs"}),
         (one_row, {"speed-episode", "speed-meta-fit", "costs"}),
         (one_user, {"shots", "speed-episode", "speed-meta-fit", "heat-map", "costs"}),
         (only_failed, set()),
@@ -176,7 +177,15 @@ def test_clicks_are_judged_by_auc_where_more_is_better(new_run, scores_of):
     clicks(run, scores_of)
     frame = load_results(run.path).leaderboard
     assert measure_of(frame) is AUC and AUC.best(frame[frame["k_shot"] == 1]) == "mine"
-    (shots,) = of_kind(plots_of(run), "shots")
+    plots = plots_of(run)
+    (shots,), (difference,) = (of_kind(plots, kind) for kind in ("shots", "shots-difference"))
+    assert "Difference to item-popularity against K" in difference.title and "lies above zero" in difference.caption
+    row = frame[(frame["label"] == "mine") & (frame["k_shot"] == 1)].iloc[0]
+    said = interval(*(row[f"diff_popularity{end}"] for end in ("", "_low", "_high")), sign=True)
+    assert f"Highest AUC: mine at K=1, {said}" in difference.alt and said.startswith("+")
+    assert dict((name, at_1) for name, at_1, _ in difference.rows)["mine"] == said
+    (drawn,) = render([difference])
+    assert {"AUC − AUC of item-popularity", "item-popularity"} <= set(texts(drawn.svg))
     assert "AUC against K" in shots.title and "Best: mine at K=1" in shots.alt and "higher is better" in shots.caption
 
 
