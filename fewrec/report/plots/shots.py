@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HIGHLIGHTED = 6  # learners that get a colour; what all others do is visible in grey
-_MEAN = "user-mean"  # what a user's own ratings say by themselves, shown beside the baseline
+MEAN = "user-mean"  # what a user's own ratings say by themselves, shown beside the baseline
 
 
 def shot_plots(frame: pd.DataFrame) -> Iterator[Plot]:
@@ -33,10 +33,10 @@ def shot_plots(frame: pd.DataFrame) -> Iterator[Plot]:
         shots = sorted(set(rows["k_shot"]), key=shot_rank)
         if len(shots) < 2:
             continue
-        picked = _picked(rows, measure)
+        picked = picked_labels(rows, measure)
         yield _plot("shots", task, rows, shots, measure, picked, told_apart(picked, styles))
         others = [
-            label for label in picked if label not in (measure.baseline, _MEAN)
+            label for label in picked if label not in (measure.baseline, MEAN)
         ]  # a mean's distance would flatten all others
         compared = f"diff_{measure.ending}_low"
         if compared in rows and rows[compared].notna().any() and others:
@@ -48,14 +48,14 @@ def _groups(frame: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple, pd.D
         yield tuple(rows.iloc[0][name] for name in TASK), rows
 
 
-def _picked(rows: pd.DataFrame, measure: Measure) -> list[str]:
+def picked_labels(rows: pd.DataFrame, measure: Measure) -> list[str]:
     """Return the labels to highlight: the best that a reader asks for, among those that have most K, and two trivial
     rows to measure them by; sorted by the metric."""
     mean = rows.assign(cost=measure.cost(rows)).groupby("label").agg(
         cost=("cost", "mean"), count=("cost", "size"), learner=("learner", "first"))  # fmt: skip
     mean = mean.sort_values(["count", "cost"], ascending=[False, True], kind="stable")
     best = [label for label, learner in zip(mean.index, mean["learner"], strict=True) if learner not in TRIVIAL]
-    picked = [*best[:HIGHLIGHTED], *(name for name in (measure.baseline, _MEAN) if name in mean.index)]
+    picked = [*best[:HIGHLIGHTED], *(name for name in (measure.baseline, MEAN) if name in mean.index)]
     return sorted(picked, key=lambda label: (mean.loc[label, "cost"], label))
 
 
@@ -84,7 +84,7 @@ def _plot(
         )
     else:
         alt = f"{name} against K on {where}. Best: {joined(ends)}."
-        against = [label for label in (baseline, _MEAN) if label in picked]
+        against = [label for label in (baseline, MEAN) if label in picked]
         caption = (
             f"{name} with 95 % intervals; "
             f"{'lower' if measure.lower_is_better else 'higher'} is better. In the legend are the best learners"
