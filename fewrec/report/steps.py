@@ -22,8 +22,8 @@ _FIGURES = ("n", "rmse", "rmse_low", "rmse_high", "mae", "diff_bias", "diff_bias
 def step_rows(folder: str | Path) -> pd.DataFrame:
     """Return the rows of a run's or a reference's folder, one a (cell, episode, user, step), steps from 1.
 
-    ``user`` as in the data set's table, ``n`` ratings (1), ``se`` and ``ae`` on the rating scale. No row where there are
-    none. Raises ``DataError`` for a file that can't be read.
+    ``user`` as in the data set's table, ``n`` ratings (1), ``se`` and ``ae`` on the rating scale. No row where there
+    are none. Raises ``DataError`` for a file that can't be read.
     """
     folder = Path(folder)
     files = [folder / FILE] if (folder / FILE).is_file() else sorted((folder / "cells").glob("*/steps-*.parquet"))

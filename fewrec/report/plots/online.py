@@ -52,7 +52,8 @@ def _plot(task: tuple, steps: pd.DataFrame, rows: pd.DataFrame, picked: list[str
     caption = (
         "RMSE of each further rating, predicted before it is learnt, against how many have been learnt since the "
         f"support{second}. Bands are 95 % intervals over test users"
-        f"{', above that of the best row alone' if compared else ''}; the ratings of one step are others than those of the next, so that all rows go up and down together."
+        f"{', above that of the best row alone' if compared else ''}; the ratings of one step are others than those of "
+        "the next, so that all rows go up and down together."
     )
     if timed:
         caption += f" Median milliseconds of an update: {joined(timed)}."
