@@ -96,10 +96,10 @@ def _print_result(result: Any, suite: str) -> None:
         click.echo(f"left out, {cells[0]}" + (f" and {len(cells) - 1} more" if cells[1:] else "") + f": {reason}")
     failed = tuned.budget - tuned.trials
     click.echo(
-        f"{result.row.label}: RMSE on meta-validation {tuned.validation_rmse:.4f}, "
+        f"{result.row.label}: {tuned.metric.upper()} on meta-validation {tuned.score:.4f}, "
         f"trial {result.best.number + 1} of {tuned.budget}" + (f" ({failed} failed)" if failed else "")
     )
-    start = "failed" if tuned.default_rmse is None else f"{tuned.default_rmse:.4f}"
+    start = "failed" if tuned.default_score is None else f"{tuned.default_score:.4f}"
     click.echo(f"before tuning: {start}" + ("" if result.changed else "; no trial was better"))
     for name, (was, now) in result.changed.items():
         share = f"  (importance {result.importance[name]:.0%})" if name in result.importance else ""

@@ -77,6 +77,14 @@ class Card(_Card):
     own: OwnFile | None = None
 
     @model_validator(mode="after")
+    def _clicks_are_zeros_and_ones(self) -> Card:
+        if (self.kind == "clicks") != self.scale.scale().of_clicks:
+            raise ValueError("kind is clicks where the scale is low 0, high 1, step 1, and nowhere else")
+        if self.kind == "clicks" and "mean" in (self.duplicates, self.own and self.own.options.duplicates):
+            raise ValueError("of clicks, 0 or 1, there is no mean: duplicates is error or last")
+        return self
+
+    @model_validator(mode="after")
     def _sources_or_an_own_file(self) -> Card:
         if bool(self.sources) == bool(self.own):
             raise ValueError("a card has sources, or a file of one's own (own)")

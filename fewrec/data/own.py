@@ -91,6 +91,8 @@ def understand_own(
     time = table.frame[roles["timestamp"]] if roles["timestamp"] is not None else None
     raw = RawRatings(user, item, rating, time, table.where)
     chosen, note = _scale(numeric_ratings(raw), scale, negatives)
+    if duplicates == "mean" and chosen.of_clicks:
+        raise DataError(f"{path}: ratings of 0 and 1 are clicks, of which there is no mean (give --duplicates last)")
     coded = code_ratings(raw, chosen, duplicates)
     sources = {path.name: sha256_of(path)}
     text = None
@@ -120,7 +122,7 @@ def understand_own(
         scale=chosen,
         user_ids=coded.user_ids,
         user_features=features,
-        kind="clicks" if (chosen.low, chosen.high, chosen.step) == (0, 1, 1) else "ratings",
+        kind="clicks" if chosen.of_clicks else "ratings",
         sources=sources,
         licence="not stated (a file of your own)",
         notes=(*notes, note, *coded.notes),

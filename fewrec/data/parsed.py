@@ -1,5 +1,7 @@
-"""What a large data set's files were read into, kept beside them, so that text is parsed once; plain Parquet and JSON.
+"""What a large data set's files were read into, kept beside them, so that text is parsed once.
 
+The rating table's columns are .npy files as they are in memory: mapped, they need neither decoding nor a copy, which of
+25 million ratings take longer than their SHA-256, by which each load checks them. The rest is Parquet and JSON.
 The folder's name is a hash of the card, the files' SHA-256 and the sources of the readers: another reader, or another
 card, finds nothing and reads the text again. Damaged or foreign files in it are read as if they weren't there.
 """
@@ -13,7 +15,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,8 @@ from fewrec.data.table import Catalog, Dataset, RatingTable
 from fewrec.seeding import digest
 
 LEAST_RATINGS = 1_000_000  # below, reading the text takes a second or two
-_FORMAT = 1
+_FORMAT = 2
+_TABLE = ("user", "item", "rating", "timestamp")
 _DECIDES = ("load.py", "parsed.py", "table.py", "template.py", "validate.py", "readers")
 
 
@@ -59,17 +61,14 @@ def _sources() -> str:
 
 def _store(folder: Path, dataset: Dataset) -> None:
     table = dataset.table
-    columns: dict[str, Any] = {"user": table.user.astype(np.int32), "item": table.item.astype(np.int32)}
-    short = table.rating.astype(np.float32)
-    columns["rating"] = short if (short == table.rating).all() else table.rating
-    if table.timestamp is not None:
-        columns["timestamp"] = table.timestamp
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".parsed-"))
     try:
         for old in folder.parent.glob("parsed-*"):  # of another card, file or version: never looked at again
             shutil.rmtree(old, ignore_errors=True)
-        pq.write_table(pa.table(columns), part / "ratings.parquet", compression="lz4", use_dictionary=False)
+        for name in _TABLE:
+            if getattr(table, name) is not None:
+                np.save(part / f"{name}.npy", getattr(table, name), allow_pickle=False)
         users = {"id": _column(dataset.user_ids)}
         if dataset.user_set is not None:
             users["set"] = pa.array(dataset.user_set)
@@ -88,18 +87,16 @@ def _store(folder: Path, dataset: Dataset) -> None:
 def _load(folder: Path, card: Card) -> Dataset | None:
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        ratings = pq.read_table(folder / "ratings.parquet", memory_map=True)
         users, items = (pq.read_table(folder / f"{name}.parquet") for name in ("users", "items"))
         text, features = (_frame(folder / f"{name}.parquet") for name in ("text", "features"))
         table = RatingTable(
-            user=ratings["user"].to_numpy(),
-            item=ratings["item"].to_numpy(),
-            rating=ratings["rating"].to_numpy(),
-            timestamp=ratings["timestamp"].to_numpy() if "timestamp" in ratings.column_names else None,
+            user=_mapped(folder / "user.npy"),
+            item=_mapped(folder / "item.npy"),
+            rating=_mapped(folder / "rating.npy"),
+            timestamp=_mapped(folder / "timestamp.npy") if (folder / "timestamp.npy").exists() else None,
             n_users=users.num_rows,
             n_items=items.num_rows,
         )
-        del ratings
         if table.sha256 != facts["sha256"]:
             return None
         return Dataset(
@@ -118,6 +115,10 @@ def _load(folder: Path, card: Card) -> Dataset | None:
         )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
+
+
+def _mapped(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _column(ids: np.ndarray) -> pa.Array:

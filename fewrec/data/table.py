@@ -20,6 +20,11 @@ class Scale:
     step: float | None = None
 
     @property
+    def of_clicks(self) -> bool:
+        """Whether it is that of clicks, 0 or 1 and nothing between, which are judged by AUC."""
+        return (self.low, self.high, self.step) == (0, 1, 1)
+
+    @property
     def middle(self) -> float:
         return (self.low + self.high) / 2
 
@@ -67,8 +72,9 @@ class RatingTable:
         """SHA-256 of sizes and columns: equal for equal tables, whatever file format they came from."""
         h = hashlib.sha256(f"{self.n_users},{self.n_items},{len(self)}".encode())
         for column in (self.user, self.item, self.rating, self.timestamp):
-            little = b"none" if column is None else column.astype(column.dtype.newbyteorder("<")).tobytes()
-            h.update(little)
+            # no copy on a little-endian machine: of 25 million ratings these are 800 MB
+            little = b"none" if column is None else column.astype(column.dtype.newbyteorder("<"), copy=False)
+            h.update(little)  # type: ignore[arg-type]  # a contiguous array is a buffer
         return h.hexdigest()
 
 
@@ -153,10 +159,10 @@ class Catalog:
 class Dataset:
     """A named rating table with its catalog, scale and provenance.
 
-    ``kind`` is "ratings" or "clicks". ``user_ids`` are the original ids, row *u* for user code *u*. ``user_features``
-    is a frame with one row a user, or None. ``user_set`` (n_users,) int8 is each user's meta set (0 meta-train, 1
-    meta-validation, 2 meta-test) where the data set brings a published split, or None. ``sources`` names every file
-    read, with its SHA-256.
+    ``kind`` is "ratings" or, where the scale is ``of_clicks``, "clicks". ``user_ids`` are the original ids, row *u* for
+    user code *u*. ``user_features`` is a frame with one row a user, or None. ``user_set`` (n_users,) int8 is each
+    user's meta set (0 meta-train, 1 meta-validation, 2 meta-test) where the data set brings a published split, or None.
+    ``sources`` names every file read, with its SHA-256.
     """
 
     name: str
@@ -172,6 +178,12 @@ class Dataset:
     citation: str = ""
     homepage: str = ""
     notes: tuple[str, ...] = ()  # what a reader guessed or left out, one line each, for the user to check
+
+    def __post_init__(self) -> None:
+        if (self.kind == "clicks") != self.scale.of_clicks:
+            raise ValueError(
+                f"{self.name}: kind '{self.kind}' (clicks have the scale low 0, high 1, step 1, and only they)"
+            )
 
     @cached_property
     def features_sha256(self) -> str | None:

@@ -55,7 +55,8 @@ def code_ratings(raw: RawRatings, scale: Scale, duplicates: str = "error") -> Co
     item, item_ids = code_ids(raw.item, "item", raw.where)
     check_scale(rating, scale, raw.where)
     time, notes = seconds(raw.timestamp, raw.where)
-    rows, rating = _one_row_a_pair(user * np.int64(len(item_ids)) + item, rating, time, duplicates, raw)
+    pair = user * np.int64(len(item_ids)) + item
+    rows, rating = _one_row_a_pair(pair, rating, time, duplicates, raw, "last" if scale.of_clicks else "last or mean")
     if rows is not None:
         notes = (*notes, f"{len(user) - len(rows):,} repeated ratings of the same user and item: {duplicates} kept")
         user, item, time = user[rows], item[rows], None if time is None else time[rows]
@@ -187,9 +188,9 @@ def seconds(column: pd.Series | None, where: Callable[[int], str]) -> tuple[np.n
 
 
 def _one_row_a_pair(
-    pair: np.ndarray, rating: np.ndarray, time: np.ndarray | None, duplicates: str, raw: RawRatings
+    pair: np.ndarray, rating: np.ndarray, time: np.ndarray | None, duplicates: str, raw: RawRatings, others: str
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return the rows to keep (None: all) and their ratings."""
+    """Return the rows to keep (None: all) and their ratings; ``others`` are the policies that a refusal names."""
     order = np.argsort(pair, kind="stable")
     in_order = pair[order]
     repeated = in_order[1:] == in_order[:-1]
@@ -202,7 +203,7 @@ def _one_row_a_pair(
         user, item = raw.user.iloc[row], raw.item.iloc[row]
         raise DataError(
             f"{raw.where(row)}: user {user} and item {item} come twice, first at {raw.where(first)} "
-            "(give --duplicates last or mean)"
+            f"(give --duplicates {others})"
         )
     if duplicates not in ("last", "mean"):
         raise DataError(f"--duplicates '{duplicates}' is none of error, last, mean")

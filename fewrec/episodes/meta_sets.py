@@ -77,7 +77,9 @@ def _by_year(dataset: Dataset, table: RatingTable, years: tuple[int, int], unsee
 
 def occurring(codes: np.ndarray, n: int) -> np.ndarray:
     """Return the codes below ``n`` that occur, in order: ``np.unique`` without its sort."""
-    return np.flatnonzero(np.bincount(codes, minlength=n))
+    found = np.zeros(n, bool)
+    found[codes] = True
+    return np.flatnonzero(found)
 
 
 def _given(dataset: Dataset, table: RatingTable) -> np.ndarray:

@@ -6,6 +6,7 @@ The split alone decides what is in meta-train; it knows neither K nor Q nor the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -87,6 +88,27 @@ class ItemShots:
     rating: np.ndarray
 
 
+class Pools(Mapping[MetaSet, Pool]):
+    """The pools by the name of their meta set, each grouped by user when it is first asked for.
+
+    Of 25 million ratings, most are in that of meta-train, which learners without episodes never ask for.
+    """
+
+    def __init__(self, make: Mapping[MetaSet, Callable[[], Pool]]) -> None:
+        self._make, self._made = dict(make), dict[MetaSet, Pool]()
+
+    def __getitem__(self, name: MetaSet) -> Pool:
+        if name not in self._made:
+            self._made[name] = self._make[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[MetaSet]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """A data set cut by a protocol and a seed.
@@ -99,7 +121,7 @@ class Split:
     meta_train: RatingTable
     meta_users: np.ndarray
     catalog: Catalog
-    pools: dict[MetaSet, Pool] = field(repr=False)
+    pools: Mapping[MetaSet, Pool] = field(repr=False)
 
     @property
     def sha256(self) -> str:
@@ -131,7 +153,9 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
     if protocol.history is not None:
         return _split_windows(dataset, table, protocol, seed)
     user_set, item_set = user_sets(dataset, table, protocol, seed), item_sets(dataset, table, protocol, seed)
-    of_user, of_item = user_set[table.user], item_set[table.item]
+    all_items = protocol.state not in UNSEEN_ITEM_STATES and protocol.item_years is None
+    of_user = user_set[table.user]
+    of_item = np.broadcast_to(np.int8(0), len(table)) if all_items else item_set[table.item]
 
     known_users, unseen_items = protocol.state in KNOWN_USER_STATES, protocol.state in UNSEEN_ITEM_STATES
     candidate = of_item == 0  # rows that may be seen-item ratings
@@ -153,15 +177,17 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
         raise SuiteError(f"{dataset.name}: the split leaves no meta-train ratings; check {options}")
 
     kept = table.select(in_meta_train)
-    meta_users = occurring(kept.user, table.n_users)
+    # Meta-train is all ratings of its share of the users: less to count.
+    whole = all_items and not known_users and limits is None
+    meta_users = np.flatnonzero(user_set == 0) if whole else occurring(kept.user, table.n_users)
     index_of = np.full(table.n_users, -1, np.int64)
     index_of[meta_users] = np.arange(len(meta_users))
     compact = index_of[kept.user]
     meta_train = RatingTable(compact, kept.item, kept.rating, kept.timestamp, len(meta_users), table.n_items)
-    seen = np.zeros(table.n_items, bool)
-    seen[kept.item] = True
+    seen_ratings = np.bincount(kept.item, minlength=table.n_items)
+    seen = seen_ratings > 0
     features = _encode_features(dataset.user_features)
-    popularity = np.bincount(table.item[of_user == 0], minlength=table.n_items)
+    popularity = seen_ratings if whole else np.bincount(table.item[of_user == 0], minlength=table.n_items)
 
     def pool(which: int, support_rows: np.ndarray, query_rows: np.ndarray | None, new_users: bool) -> Pool:
         users = np.flatnonzero(user_set == which)
@@ -178,18 +204,21 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
             allowed = _within(counts, limits) & (new_users | (meta_user >= 0))
         return Pool(users, meta_user, support, query, popularity, shots, own_features, allowed)
 
-    pools: dict[MetaSet, Pool] = {"train": pool(0, in_meta_train, None, new_users=True)}
-    for which, name in ((1, "validation"), (2, "test")):
+    def episodes_pool(which: int) -> Pool:
         own = of_user == which
         seen_rows = own & seen[table.item] & (held_out if known_users else candidate)
         if not unseen_items:
-            pools[name] = pool(which, seen_rows, None, not known_users)  # type: ignore[index]
-        else:
-            unseen_rows = own & (of_item == which)
-            if protocol.support_items == "seen":
-                pools[name] = pool(which, seen_rows, unseen_rows, not known_users)  # type: ignore[index]
-            else:
-                pools[name] = pool(which, unseen_rows, None, not known_users)  # type: ignore[index]
+            return pool(which, seen_rows, None, not known_users)
+        unseen_rows = own & (of_item == which)
+        if protocol.support_items == "seen":
+            return pool(which, seen_rows, unseen_rows, not known_users)
+        return pool(which, unseen_rows, None, not known_users)
+
+    pools = Pools({
+        "train": lambda: pool(0, in_meta_train, None, new_users=True),
+        "validation": lambda: episodes_pool(1),
+        "test": lambda: episodes_pool(2),
+    })  # fmt: skip
     return Split(protocol, seed, meta_train, meta_users, dataset.catalog.with_seen(seen), pools)
 
 
@@ -243,7 +272,9 @@ def _held_out_half(table: RatingTable, rows: np.ndarray, order: str, seed: int) 
 def _group(table: RatingTable, rows: np.ndarray, users: np.ndarray) -> UserRows:
     index = np.flatnonzero(rows)
     # A pair of user and item is one number and comes once: sorting that is several times faster than by two keys.
-    index = index[np.argsort(table.user[index] * table.n_items + table.item[index])]
+    pair = table.user[index] * table.n_items + table.item[index]
+    if not (pair[1:] > pair[:-1]).all():  # files are often in this order
+        index = index[np.argsort(pair)]
     counts = np.bincount(table.user[index], minlength=table.n_users)[users]
     time = None if table.timestamp is None else table.timestamp[index]
     offsets = np.concatenate([[0], counts.cumsum()])

@@ -163,13 +163,13 @@ class ItemPopularity(_OneTensor):
     def meta_fit(self, source: MetaTrainSet, ctx: Context) -> None:
         table = source.table
         rows = np.bincount(table.item, minlength=table.n_items)
-        scale = source.scale
-        clicks = (scale.low, scale.high, scale.step) == (0, 1, 1)  # what was shown and not clicked is no popularity
-        popularity = np.log1p(np.bincount(table.item, table.rating, minlength=table.n_items) if clicks else rows)
+        # of clicks, what was shown and not clicked is no popularity
+        counts = np.bincount(table.item, table.rating, minlength=table.n_items) if source.scale.of_clicks else rows
+        popularity = np.log1p(counts)
         x, y = popularity[table.item], table.rating
         spread = np.mean((x - x.mean()) ** 2)
         slope = np.mean((x - x.mean()) * (y - y.mean())) / spread if spread > 0 else 0.0
-        slope = max(slope, 1e-6 * (scale.high - scale.low))
+        slope = max(slope, 1e-6 * (source.scale.high - source.scale.low))
         line = y.mean() + slope * (popularity - x.mean())
         self.fitted = torch.from_numpy(np.where(rows > 0, line, y.mean()))
 

@@ -16,6 +16,9 @@ class Validation:
 
     ``users``: about how many (episode, user) pairs are drawn at each K. Those K for which no user has enough ratings
     are left out; where that is all of them, ``n_query`` is halved until it is not.
+
+    Of clicks too learners stop by the RMSE, which is what they minimise, and not by AUC: choosing by AUC gained nothing
+    on meta-test and was far worse for ``gp`` where meta-validation has few users (docs/metrics.md has the figures).
     """
 
     def __init__(self, source: MetaTrainSet, shots: Sequence[int], n_query: int, users: int = 500) -> None:

@@ -29,7 +29,7 @@ class Beside:
         return f"{self.name}.parquet"
 
 
-STEPS = Beside("steps", ("cell", "episode", "step", "n", "se", "ae"))
+STEPS = Beside("steps", ("cell", "episode", "user", "step", "n", "se", "ae"))
 PAIRS = Beside("pairs", ("cell", "user", "other", "pairs", "right"))
 
 

@@ -22,6 +22,7 @@ from fewrec.report.results import Results, shot_rank
 _TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (  # id, title, kinds of plots, what to look for
     ("shots", "Accuracy against K", ("shots", "shots-difference"), "What each further support rating is worth."),
+    ("online", "Online", ("online",), "What each rating that arrives is worth."),
     ("speed", "Accuracy against time", ("speed-episode", "speed-meta-fit"), "What accuracy costs."),
     ("skill", "Skill at a glance", ("heat-map",), "Where a learner helps, and where it doesn't."),
     ("ranks", "Which rows are told apart", ("ranks",), "Mean ranks over users, and the critical difference."),

@@ -77,13 +77,16 @@ def predict_online(
 
 
 def step_rows(episodes: Episodes, prediction: np.ndarray, n_query: int, first: int, scale: Scale) -> pd.DataFrame:
-    """Return one row an (episode, step): ``n`` ratings, ``se`` and ``ae`` summed over the episode's users."""
-    step = np.tile(np.arange(n_query), len(prediction) // max(n_query, 1))
-    group = episodes.query.episode.numpy() * n_query + step
+    """Return one row an (episode, user, step), ``user`` as in the data set's table: ``n``, ``se`` and ``ae``."""
+    users = episodes.support.total_users
+    step = np.tile(np.arange(n_query), users)
+    group = episodes.support.flat_user(episodes.query.episode, episodes.query.user).numpy() * n_query + step
     truth = episodes.answers.rating.numpy()
-    sums = clipped_error_sums(group, len(episodes) * n_query, truth, prediction, scale.low, scale.high)
+    sums = clipped_error_sums(group, users * n_query, truth, prediction, scale.low, scale.high)
+    episode = np.repeat(np.arange(first, first + len(episodes)), episodes.support.n_users.numpy())
     places = {
-        "episode": np.repeat(np.arange(first, first + len(episodes)), n_query),
-        "step": np.tile(np.arange(1, n_query + 1), len(episodes)),
+        "episode": np.repeat(episode, n_query),
+        "user": np.repeat(episodes.answers.table_user.numpy(), n_query),
+        "step": step + 1,
     }
     return pd.DataFrame({**places, **{name: sums[name] for name in ("n", "se", "ae")}})

@@ -20,6 +20,7 @@ from fewrec.errors import SuiteError
 from fewrec.learners.base import Learner
 from fewrec.learners.registry import add_plugin_file, learner_class
 from fewrec.paths import cache_folder
+from fewrec.report.measure import Measure
 from fewrec.runner.cell import code_hash
 from fewrec.runner.environment import available_threads, choose_device
 from fewrec.runner.override import override
@@ -28,7 +29,7 @@ from fewrec.runner.suite import LearnerRow, Shots, Suite, load_suite, validated_
 from fewrec.seeding import digest
 from fewrec.tuning.objective import Objective, Task, tasks_of
 from fewrec.tuning.progress import TrialLines
-from fewrec.tuning.result import TuningResult, trials_frame, write_row
+from fewrec.tuning.result import TuningResult, trials_frame, value_of, write_row
 from fewrec.tuning.space import Space, search_space
 from fewrec.tuning.study import METHOD, Search, Trial, require_optuna
 
@@ -119,9 +120,10 @@ def tune(
 
     Every learner gets the same: ``budget`` trials (30) of Optuna's TPE in the space that one rule derives from its
     options (``fewrec.tuning.space``), seeded by the suite's first seed; the first trial is the configuration that the
-    suite has, so the result is never worse than it on meta-validation. A trial is scored by the mean RMSE over the
-    suite's (data set, state, K, seed), on meta-validation episodes with its N, K and Q. Meta-test is removed before the
-    first trial. The learner's own early stopping looks at the same users, so scores here are optimistic.
+    suite has, so the result is never worse than it on meta-validation. A trial is scored by the mean RMSE (of clicks
+    the mean AUC) over the suite's (data set, state, K, seed), on meta-validation episodes with its N, K and Q.
+    Meta-test is removed before the first trial. The learner's own early stopping looks at the same users, so scores
+    here are optimistic.
 
     ``learner`` is a label or a learner of the suite, or any registered one; options that its row or ``settings`` give
     are not searched. ``time_limit`` is in seconds a trial; a trial that fails counts and is recorded with its reason.
@@ -157,8 +159,9 @@ def tune(
     del loaded, data  # what follows sees the tasks alone
     keep_fits = set(plan.space.searched) <= plan.cls.adapt_options
     objective = Objective(plan.cls, tasks, chosen, cache_folder() / "learners", keep_fits)
-    search = Search(plan.folder, _definition(plan, tasks), plan.space, plan.start, plan.suite.seeds[0])
-    lines = TrialLines(Console(stderr=True), plan.row.shown, budget) if progress else None
+    definition = _definition(plan, tasks, objective.measure)
+    search = Search(plan.folder, definition, plan.space, plan.start, plan.suite.seeds[0])
+    lines = TrialLines(Console(stderr=True), plan.row.shown, budget, objective.measure) if progress else None
     with search.opened(), lines or nullcontext():
         if lines is not None:
             lines.known(search.run(min(budget, search.ended), objective))
@@ -166,13 +169,13 @@ def tune(
         trials = search.run(budget, objective, limit=time_limit, told=told)
         importance = search.importance(budget)
     best = _best(trials, plan.row.shown)
-    row = _tuned_row(plan, trials, best, search.sha, tasks)
+    row = _tuned_row(plan, trials, best, search.sha, tasks, objective.measure)
     write_row(plan.path, row)
-    return TuningResult(plan.path, row, plan.start, best, trials_frame(trials), importance, left_out)
+    return TuningResult(plan.path, row, plan.start, best, trials_frame(trials, objective.measure), importance, left_out)
 
 
 def _best(trials: list[Trial], label: str) -> Trial:
-    scored = [(trial.rmse, trial.number, trial) for trial in trials if trial.rmse is not None]
+    scored = [(trial.error, trial.number, trial) for trial in trials if trial.error is not None]
     if not scored:
         raise SuiteError(
             f"none of {len(trials)} trials of '{label}' gave a score; the last reason: {trials[-1].reason}"
@@ -180,7 +183,7 @@ def _best(trials: list[Trial], label: str) -> Trial:
     return min(scored)[2]
 
 
-def _definition(plan: TuningPlan, tasks: list[Task]) -> dict[str, Any]:
+def _definition(plan: TuningPlan, tasks: list[Task], measure: Measure) -> dict[str, Any]:
     """Return what makes trials comparable; its parts are what a refusal names."""
     cells = [spec.canonical() for task in tasks for spec in task.cells]
     for cell in cells:
@@ -188,6 +191,7 @@ def _definition(plan: TuningPlan, tasks: list[Task]) -> dict[str, Any]:
             del cell[name]
     return {
         "method": METHOD,
+        "metric": measure.column,
         "suite": plan.suite_name,
         "learner": plan.row.learner,
         "start": plan.start,
@@ -198,12 +202,14 @@ def _definition(plan: TuningPlan, tasks: list[Task]) -> dict[str, Any]:
     }
 
 
-def _tuned_row(plan: TuningPlan, trials: list[Trial], best: Trial, study: str, tasks: list[Task]) -> LearnerRow:
+def _tuned_row(
+    plan: TuningPlan, trials: list[Trial], best: Trial, study: str, tasks: list[Task], measure: Measure
+) -> LearnerRow:
     config = {**plan.start, **best.options}
     used = [spec for task in tasks for spec in task.cells]
     tuned = Tuned(
         budget=len(trials),
-        trials=sum(trial.rmse is not None for trial in trials),
+        trials=sum(trial.error is not None for trial in trials),
         method="tpe",
         seeds=tuple(dict.fromkeys(spec.seed for spec in used)),
         dataset=", ".join(dict.fromkeys(spec.dataset for spec in used)),
@@ -213,8 +219,10 @@ def _tuned_row(plan: TuningPlan, trials: list[Trial], best: Trial, study: str, t
         episodes=plan.suite.episodes,
         study=study,
         config_hash=digest(validated_config(LearnerRow(learner=plan.row.learner, config=config))),
-        validation_rmse=best.rmse,
-        default_rmse=trials[0].rmse,
+        **{
+            f"{which}_{measure.column}": value_of(trial.error, measure)
+            for which, trial in (("validation", best), ("default", trials[0]))
+        },
     )
     written = {name: value for name, value in config.items() if value is not None}
     return LearnerRow(learner=plan.row.learner, label=f"{plan.row.shown} (tuned)", config=written, tuned=tuned)

@@ -1,4 +1,4 @@
-"""What a trial is scored by: the mean error on meta-validation episodes, of splits from which meta-test is removed."""
+"""What a trial is scored by: the primary metric on meta-validation, of splits from which meta-test is removed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from fewrec.episodes.split import Pool, Split
 from fewrec.episodes.support import Episodes
 from fewrec.errors import NotApplicable, SuiteError
 from fewrec.learners.base import Context, Learner
+from fewrec.metrics.ranking import auc
+from fewrec.report.measure import AUC, RMSE, Measure
 from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.predict import checked, predict_query
@@ -65,7 +67,8 @@ def tasks_of(
 ) -> tuple[list[Task], dict[str, str]]:
     """Return the tasks of the cells that the learner can be run on, and the reasons why not for the others by name.
 
-    Raises ``SuiteError`` where a cell's meta-validation episodes can't be drawn.
+    Raises ``SuiteError`` where a cell's meta-validation episodes can't be drawn, and where some data sets are of
+    ratings and some of clicks.
     """
     grouped: dict[str, list[CellSpec]] = {}
     reasons: dict[str, str] = {}
@@ -91,6 +94,9 @@ def tasks_of(
             except SuiteError as error:
                 raise SuiteError(f"{cell_name(spec)}, meta-validation: {error}") from None
         tasks.append(task)
+    if len({measure_of_scale(task.scale) for task in tasks}) > 1:
+        kinds = "; ".join(f"{datasets[name].kind}: {name}" for name in dict.fromkeys(t.cells[0].dataset for t in tasks))
+        raise SuiteError(f"ratings are tuned by RMSE, clicks by AUC: give data sets of one kind by --dataset ({kinds})")
     return tasks, reasons
 
 
@@ -105,9 +111,23 @@ def validation_episodes(task: Task, spec: CellSpec, first: int, count: int) -> E
     return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
 
 
-def error_of(prediction: np.ndarray, truth: np.ndarray, scale: Scale) -> float:
-    """Return what tuning makes small: the RMSE over all query ratings, predictions clipped to the scale."""
-    return float(np.sqrt(np.mean((np.clip(prediction, scale.low, scale.high) - truth) ** 2)))
+def measure_of_scale(scale: Scale) -> Measure:
+    """Return the primary metric of a data set of this scale."""
+    return AUC if scale.of_clicks else RMSE
+
+
+def error_of(prediction: np.ndarray, truth: np.ndarray, user: np.ndarray, scale: Scale) -> float:
+    """Return what tuning makes small: the RMSE over all query ratings, predictions clipped to the scale; of clicks 1 -
+    AUC, mean over the (episode, user) pairs, numbered by ``user`` (m,), that have one.
+
+    Raises ``ValueError`` where none of them has an AUC.
+    """
+    if measure_of_scale(scale) is RMSE:
+        return float(np.sqrt(np.mean((np.clip(prediction, scale.low, scale.high) - truth) ** 2)))
+    each = auc(user, int(user.max()) + 1, truth, prediction)
+    if not np.isfinite(each).any():
+        raise ValueError("no query of meta-validation has both clicks and others, so that there is no AUC")
+    return 1 - float(np.nanmean(each))
 
 
 class Objective:
@@ -122,6 +142,7 @@ class Objective:
     ) -> None:
         self.cls, self.tasks, self.device, self.cache = cls, tasks, device, cache
         self.keep_fits = keep_fits
+        self.measure = measure_of_scale(tasks[0].scale)
         self._states: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {}
         self._episodes: dict[str, list[Episodes]] = {}
 
@@ -159,13 +180,15 @@ class Objective:
 
     def _error(self, task: Task, spec: CellSpec, learner: Learner, ctx: Context) -> float:
         batch = min(learner.batch_episodes, spec.episodes)
-        predictions, truths = [], []
+        predictions, truths, users, n_users = [], [], [], 0
         for part in self._parts(task, spec, batch):
             predictor = learner.adapt_batch(part.support, ctx)
             with torch.no_grad():
                 predictions.append(checked(predict_query(predictor, part.query), part.query))
             truths.append(part.answers.rating.numpy())
-        return error_of(np.concatenate(predictions), np.concatenate(truths), task.scale)
+            users.append(n_users + part.support.flat_user(part.query.episode, part.query.user).numpy())
+            n_users += part.support.total_users
+        return error_of(np.concatenate(predictions), np.concatenate(truths), np.concatenate(users), task.scale)
 
     def _parts(self, task: Task, spec: CellSpec, batch: int) -> list[Episodes]:
         """Return a cell's episodes, ``batch`` at a time; drawn once for all trials."""

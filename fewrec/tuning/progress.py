@@ -7,15 +7,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from fewrec.report.measure import Measure
 from fewrec.runner.progress import minutes
+from fewrec.tuning.result import value_of
 from fewrec.tuning.study import Trial
 
 
 class TrialLines:
     """Tells of trials on a console; as a context manager it holds the bar."""
 
-    def __init__(self, console: Console, label: str, budget: int) -> None:
-        self.console, self.budget = console, budget
+    def __init__(self, console: Console, label: str, budget: int, measure: Measure) -> None:
+        self.console, self.budget, self.measure = console, budget, measure
         self.best: Trial | None = None
         self.seconds: list[float] = []
         self.bar = Progress(
@@ -46,19 +48,22 @@ class TrialLines:
         left = self.budget - trial.number - 1
         eta = f"ETA {minutes(left * sum(self.seconds) / len(self.seconds))}"
         self.bar.update(self.task, eta=eta)
-        outcome = f"RMSE {trial.rmse:.4f}" if trial.rmse is not None else f"failed ({trial.reason})"
+        outcome = f"{self.measure.name} {self._value(trial)}" if trial.error is not None else f"failed ({trial.reason})"
         what = "the start" if trial.number == 0 else ", ".join(f"{k}={_shown(v)}" for k, v in trial.options.items())
         self._print(
             f"[{trial.number + 1}/{self.budget}] {outcome}, {self._best()}, {trial.seconds:.1f} s, {eta}: {what}"
         )
 
     def _count(self, trial: Trial) -> None:
-        if trial.rmse is not None and (self.best is None or self.best.rmse is None or trial.rmse < self.best.rmse):
+        if trial.error is not None and (self.best is None or self.best.error is None or trial.error < self.best.error):
             self.best = trial
         self.bar.update(self.task, completed=trial.number + 1)
 
     def _best(self) -> str:
-        return "no score yet" if self.best is None else f"best {self.best.rmse:.4f} (trial {self.best.number + 1})"
+        return "no score yet" if self.best is None else f"best {self._value(self.best)} (trial {self.best.number + 1})"
+
+    def _value(self, trial: Trial) -> str:
+        return f"{value_of(trial.error, self.measure):.4f}"
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fewrec.report.files import write_whole
+from fewrec.report.measure import AUC, RMSE, Measure
 from fewrec.runner.provenance import Tuned
 from fewrec.runner.suite import LearnerRow
 from fewrec.tuning.study import Trial
@@ -21,9 +22,10 @@ class TuningResult:
     """The outcome of ``fewrec.tune``.
 
     ``row``: the best configuration as a suite takes it, with how it was found in ``row.tuned``; ``path``: the file that
-    holds it; ``start``: the whole configuration of the first trial; ``trials``: one row a trial with number, rmse (NaN
-    where it failed), reason, seconds and the searched options; ``importance``: each option's share in the spread of the
-    trials' scores, empty below ten trials; ``left_out``: cells that the learner can't be run on, with the reason.
+    holds it; ``start``: the whole configuration of the first trial; ``trials``: one row a trial with number, rmse (of
+    clicks auc; NaN where it failed), reason, seconds and the searched options; ``importance``: each option's share in
+    the spread of the trials' scores, empty below ten trials; ``left_out``: cells that the learner can't be run on, with
+    the reason.
     """
 
     path: Path
@@ -42,12 +44,17 @@ class TuningResult:
         }
 
 
-def trials_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+def value_of(error: float | None, measure: Measure) -> float | None:
+    """Return a trial's error as its metric has it: an RMSE as it is, the AUC for 1 - AUC."""
+    return error if error is None or measure.lower_is_better else round(1 - error, 12)
+
+
+def trials_frame(trials: Sequence[Trial], measure: Measure) -> pd.DataFrame:
     """Return one row a trial."""
     return pd.DataFrame(
         {
             "trial": [t.number for t in trials],
-            "rmse": pd.Series([t.rmse for t in trials], dtype="float64"),
+            measure.column: pd.Series([value_of(t.error, measure) for t in trials], dtype="float64"),
             "reason": [t.reason for t in trials],
             "seconds": [t.seconds for t in trials],
         }
@@ -62,9 +69,10 @@ def write_row(path: Path, row: LearnerRow) -> None:
 
 
 def _comment(tuned: Tuned) -> str:
-    start = "" if tuned.default_rmse is None else f", {tuned.default_rmse:.4f} before tuning"
+    measure = AUC if tuned.metric == AUC.column else RMSE
+    start = "" if tuned.default_score is None else f", {tuned.default_score:.4f} before tuning"
     return (
-        f"# The best of {tuned.trials} trials by mean RMSE on meta-validation: {tuned.validation_rmse:.4f}{start}.\n"
+        f"# The best of {tuned.trials} trials by mean {measure.name} on meta-validation: {tuned.score:.4f}{start}.\n"
         "# Give this file to `fewrec run SUITE --tuned`, or write its row among a suite's learners.\n"
         "# Change an option, and the tables say `set` in place of `tuned`.\n"
     )

@@ -35,11 +35,12 @@ METHOD = {"name": "tpe", "multivariate": True, "startup": STARTUP_TRIALS}
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that has ended. ``options``: the searched ones and their values; ``rmse`` is None where it failed."""
+    """One trial that has ended. ``options``: the searched ones and their values; ``error``: the lower the better, None
+    where it failed."""
 
     number: int
     options: dict[str, Any]
-    rmse: float | None
+    error: float | None
     reason: str
     seconds: float
 
@@ -232,7 +233,7 @@ class Search:
             Trial(
                 number=t.user_attrs["slot"],
                 options=dict(t.user_attrs["options"]),
-                rmse=t.value if t.state.name == "COMPLETE" else None,
+                error=t.value if t.state.name == "COMPLETE" else None,
                 reason=t.user_attrs.get("reason", ""),
                 seconds=t.duration.total_seconds() if t.duration else 0.0,
             )

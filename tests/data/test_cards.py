@@ -50,6 +50,18 @@ def test_a_card_has_sources_or_an_own_file_and_not_both(card_of):
             card_of(*sources, own=own)
 
 
+def test_a_card_of_clicks_has_their_scale_and_no_mean(card_of):
+    clicks = {"low": 0, "high": 1, "step": 1}
+    assert card_of(SOURCE, kind="clicks", scale=clicks, duplicates="last").scale.scale().of_clicks
+    own = {"path": "/a.csv", "sha256": "0" * 64, "options": {"scale": [0, 1], "duplicates": "mean"}}
+    for sources, more in (([SOURCE], {"duplicates": "mean"}), ([], {"own": own})):
+        with pytest.raises(ValueError, match="of clicks, 0 or 1, there is no mean: duplicates is error or last"):
+            card_of(*sources, kind="clicks", scale=clicks, **more)
+    for wrong in ({"kind": "clicks"}, {"kind": "ratings", "scale": clicks}):
+        with pytest.raises(ValueError, match="kind is clicks where the scale is low 0, high 1, step 1"):
+            card_of(SOURCE, **wrong)
+
+
 def test_every_weights_card_is_valid():
     cards = {card.name: card for card in list_weights()}
     minilm = cards["all-MiniLM-L6-v2"]

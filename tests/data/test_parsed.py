@@ -74,7 +74,9 @@ def test_other_files_another_card_and_other_readers_find_nothing(tmp_path, monke
     assert len(list(tmp_path.glob("parsed-*"))) == 1  # what nobody looks at any more is removed
 
 
-@pytest.mark.parametrize("file", ["ratings.parquet", "facts.json", "users.parquet", "text.parquet"])
+@pytest.mark.parametrize(
+    "file", ["user.npy", "rating.npy", "timestamp.npy", "facts.json", "users.parquet", "text.parquet"]
+)
 def test_a_damaged_copy_is_read_as_if_it_were_not_there(tmp_path, file):
     card, data = load_card("ml-1m"), made(True)
     parsed(card, tmp_path, FILES, lambda: data)
@@ -91,6 +93,19 @@ def test_ratings_that_were_changed_there_are_not_taken(tmp_path):
     facts = json.loads((folder / "facts.json").read_text())
     (folder / "facts.json").write_text(json.dumps(facts | {"sha256": "0" * 64}))
     assert parsed(card, tmp_path, FILES, lambda: data) is data
+
+
+@pytest.mark.parametrize("file", ["user.npy", "item.npy", "rating.npy", "timestamp.npy"])
+def test_one_bit_is_noticed_and_so_is_an_end_that_is_missing(tmp_path, file):
+    card, data = load_card("ml-1m"), made(True)
+    parsed(card, tmp_path, FILES, lambda: data)
+    (folder,) = tmp_path.glob("parsed-*")
+    whole = (folder / file).read_bytes()
+    flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
+    for bad in (flipped, whole[:-8]):
+        (folder / file).write_bytes(bad)
+        assert parsed(card, tmp_path, FILES, lambda: data) is data
+    assert parsed(card, tmp_path, FILES, never).table.sha256 == data.table.sha256
 
 
 def test_a_small_data_set_is_not_kept_and_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):

@@ -8,14 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewrec.errors import DataError
+from fewrec.metrics.statistics import resampled_sums
 from fewrec.report import load_results
 from fewrec.report.measure import AUC, RMSE, measure_of
+from fewrec.report.numbers import interval
 from fewrec.report.plots import all_plots, render
 from fewrec.report.plots.figure import Plot, file_name, task_scope
 from fewrec.report.plots.heat_map import diverging, luminance, text_on
 from fewrec.report.plots.meta_training import change, mean_curve, meta_training_plots
 from fewrec.report.plots.speed import front
 from fewrec.report.plots.style import INK, OKABE_ITO, Look, looks, shown, told_apart
+from fewrec.report.steps import error_by_step
+from tests.report.conftest import TIMING
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -155,7 +160,7 @@ def perfect_and_untimed(run, scores_of):
 @pytest.mark.parametrize(
     ("write", "kinds"),
     [
-        (clicks, {"shots", "speed-episode", "speed-meta-fit", "heat-map", "ranks", "costs"}),
+        (clicks, {"shots", "shots-difference", "speed-episode", "speed-meta-fit", "heat-map", "ranks", "costs"}),
         (one_row, {"speed-episode", "speed-meta-fit", "costs"}),
         (one_user, {"shots", "speed-episode", "speed-meta-fit", "heat-map", "costs"}),
         (only_failed, set()),
@@ -176,7 +181,15 @@ def test_clicks_are_judged_by_auc_where_more_is_better(new_run, scores_of):
     clicks(run, scores_of)
     frame = load_results(run.path).leaderboard
     assert measure_of(frame) is AUC and AUC.best(frame[frame["k_shot"] == 1]) == "mine"
-    (shots,) = of_kind(plots_of(run), "shots")
+    plots = plots_of(run)
+    (shots,), (difference,) = (of_kind(plots, kind) for kind in ("shots", "shots-difference"))
+    assert "Difference to item-popularity against K" in difference.title and "lies above zero" in difference.caption
+    row = frame[(frame["label"] == "mine") & (frame["k_shot"] == 1)].iloc[0]
+    said = interval(*(row[f"diff_popularity{end}"] for end in ("", "_low", "_high")), sign=True)
+    assert f"Highest AUC: mine at K=1, {said}" in difference.alt and said.startswith("+")
+    assert dict((name, at_1) for name, at_1, _ in difference.rows)["mine"] == said
+    (drawn,) = render([difference])
+    assert {"AUC − AUC of item-popularity", "item-popularity"} <= set(texts(drawn.svg))
     assert "AUC against K" in shots.title and "Best: mine at K=1" in shots.alt and "higher is better" in shots.caption
 
 
@@ -268,6 +281,54 @@ def test_learning_curves_say_which_learner_gains_most(tmp_path):
     assert plot.rows[0] == ("fast", "2", "20", "1.0500", "1.0100", "20", "1.0100")
     (drawn,) = render([plot])
     assert {"fast", "slow", "worse", "step"} <= set(texts(drawn.svg))
+
+
+@pytest.fixture
+def online(new_run, scores_of):
+    """A run of the online protocol: an episode has three of twelve users, five steps, two seeds; and its step rows."""
+    rng, run, made = np.random.default_rng(4), new_run(), {}
+    timing = {**TIMING, "update_ms": [1.0, 2.0, 6.0]}
+    for learner, noise in (("bias", 1.0), ("gp", 0.7), ("user-mean", 1.5), ("half", 0.9)):
+        for seed in (0, 1)[: 1 if learner == "half" else 2]:
+            drawn = np.random.default_rng(seed)
+            users = np.stack([drawn.permutation(12)[:3] for _ in range(8)])
+            folder = run.cell(learner, scores_of(noise, seed=seed), seed=seed, timing=timing, protocol={"online": True})
+            steps = pd.DataFrame({
+                "episode": np.repeat(np.arange(8), 15), "user": np.repeat(users.ravel(), 5),
+                "step": np.tile(np.arange(1, 6), 24), "n": 1.0, "se": noise * rng.random(120), "ae": 0.5,
+            })  # fmt: skip
+            steps.to_parquet(folder / "steps-0000.parquet", index=False)
+            made[learner, seed] = steps
+    return run, made
+
+
+def test_errors_by_step_have_intervals_over_users_and_paired_differences(online):
+    run, made = online
+    found = error_by_step(load_results(run.path)).set_index(["label", "step"])
+    assert len(found) == 20 and found.loc["half", ["diff_bias", "diff_bias_low"]].isna().all(axis=None)
+    sums = {name: pd.concat([made[name, seed] for seed in (0, 1)]).groupby(["step", "user"])[["se", "n"]].sum()
+            for name in ("bias", "gp")}  # fmt: skip
+    for step in range(1, 6):
+        gp, bias = (sums[name].loc[step].reindex(range(12), fill_value=0.0).to_numpy() for name in ("gp", "bias"))
+        draws = resampled_sums(np.hstack([gp, bias]))
+        rmse = np.sqrt(draws[:, 0] / draws[:, 1]), np.sqrt(draws[:, 2] / draws[:, 3])
+        row = found.loc[("gp", step)]
+        assert row["n"] == 48 and row["rmse"] == pytest.approx(np.sqrt(gp[:, 0].sum() / 48))
+        assert row["diff_bias"] == pytest.approx(row["rmse"] - np.sqrt(bias[:, 0].sum() / 48))
+        for name, of_name in (("rmse", rmse[0]), ("diff_bias", rmse[0] - rmse[1])):
+            assert [row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx(np.quantile(of_name, [0.025, 0.975]))
+
+
+def test_the_online_plot_says_where_it_ends_and_what_an_update_takes(online):
+    (plot,) = of_kind(plots_of(online[0]), "online")
+    assert "after 0 ratings" in plot.alt and "after 4 ratings" in plot.alt and "gp 2" in plot.caption
+    assert plot.head == ("learner", "after 0", "after 2", "after 4", "update ms") and len(plot.rows) == 4
+    (drawn,) = render([plot])
+    assert {"RMSE − RMSE of bias", "ratings learnt since the support", "gp", "user-mean"} <= set(texts(drawn.svg))
+    old = next((online[0].path / "cells").glob("*/steps-0000.parquet"))
+    pd.read_parquet(old).drop(columns="user").to_parquet(old, index=False)
+    with pytest.raises(DataError, match="its columns are not cell, episode, user, step"):
+        plots_of(online[0])
 
 
 def test_long_names_are_cut_in_plots_alone():

@@ -1,8 +1,12 @@
 """A small synthetic data set, a tiny suite, and learners that misbehave, for the tests of the runner."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from fewrec.data.synthetic import make_synthetic
+from fewrec.data.table import Scale
 
 TINY = """
 title = "tiny"
@@ -23,6 +27,15 @@ def tiny_data():
     data = make_synthetic(n_users=60, n_items=40, ratings_per_user=20, seed=3)
     object.__setattr__(data, "name", "tiny")
     return data
+
+
+@pytest.fixture
+def click_data(tiny_data):
+    """The synthetic ratings as clicks: what is above the median was clicked."""
+    table = tiny_data.table
+    clicked = (table.rating > np.median(table.rating)).astype(float)
+    table = dataclasses.replace(table, rating=clicked)
+    return dataclasses.replace(tiny_data, table=table, scale=Scale(0, 1, 1), kind="clicks")
 
 
 @pytest.fixture

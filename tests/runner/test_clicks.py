@@ -1,30 +1,18 @@
 """Running clicks: rows without squared errors, the kind in the manifest, a table by AUC, negatives from an option."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from click.testing import CliRunner
 
 import fewrec
 from fewrec.cli import main
 from fewrec.data.own import load_own
-from fewrec.data.table import Scale
 from fewrec.runner.records import cell_figures
 
 LEARNERS = ["item-popularity", "bias", "user-mean"]
-
-
-@pytest.fixture
-def click_data(tiny_data):
-    """The synthetic ratings as clicks: what is above the median was clicked."""
-    table = tiny_data.table
-    clicked = (table.rating > np.median(table.rating)).astype(float)
-    table = dataclasses.replace(table, rating=clicked)
-    return dataclasses.replace(tiny_data, table=table, scale=Scale(0, 1, 1), kind="clicks")
 
 
 def test_score_rows_of_clicks_have_no_squared_errors_and_the_manifest_says_the_kind(tiny_suite, click_data, tmp_path):

@@ -114,7 +114,7 @@ def test_a_run_keeps_errors_by_step_and_the_latency_of_an_update(data, tmp_path)
     folder = out / "cells" / cells["user-cold, online=True"]["cell"]
     steps = pd.concat([pd.read_parquet(file) for file in sorted(folder.glob("steps-*.parquet"))])
     scores = result.scores[result.scores["cell"] == folder.name]
-    assert steps.groupby("step").size().tolist() == [6] * 6 and steps["n"].eq(2).all()
+    assert steps.groupby("step").size().tolist() == [12] * 6 and steps["n"].eq(1).all()
     for name in ("n", "se", "ae"):
         assert steps[name].sum() == pytest.approx(scores[name].sum())
     timing = json.loads((folder / "timing.json").read_text())
@@ -123,6 +123,7 @@ def test_a_run_keeps_errors_by_step_and_the_latency_of_an_update(data, tmp_path)
     assert "update_ms" not in json.loads((plain / "timing.json").read_text()) and not list(plain.glob("steps-*"))
     by_step = error_by_step(result)
     assert by_step["step"].tolist() == [1, 2, 3, 4, 5, 6] and set(by_step["protocol"]) == {"user-cold, online=True"}
+    assert by_step["diff_bias"].isna().all() and (by_step["rmse_low"] < by_step["rmse"]).all()
     pooled = np.sqrt((by_step["rmse"] ** 2 * by_step["n"]).sum() / by_step["n"].sum())
     online = result.leaderboard.set_index("protocol").loc["user-cold, online=True"]
     assert pooled == pytest.approx(online["rmse"]) and online["update_ms_p95"] >= online["update_ms_p50"] > 0
@@ -132,13 +133,14 @@ def test_a_run_keeps_errors_by_step_and_the_latency_of_an_update(data, tmp_path)
     assert again.scores.equals(result.scores)
 
 
-def test_step_rows_sum_over_the_users_of_an_episode(drawn):
+def test_there_is_a_step_row_for_each_user_of_an_episode(drawn):
     data, _, episodes = drawn
     prediction = np.full(len(episodes.query.item), 3.0)
     rows = step_rows(episodes, prediction, N_QUERY, 10, data.scale)
-    errors = (episodes.answers.rating.numpy() - 3).reshape(3, 2, N_QUERY) ** 2
-    np.testing.assert_allclose(rows["se"].to_numpy().reshape(3, N_QUERY), errors.sum(1))
-    assert rows["episode"].unique().tolist() == [10, 11, 12] and rows["n"].eq(2).all()
+    np.testing.assert_allclose(rows["se"], (episodes.answers.rating.numpy() - 3) ** 2)
+    assert rows["episode"].tolist() == np.repeat([10, 11, 12], 2 * N_QUERY).tolist() and rows["n"].eq(1).all()
+    assert rows["user"].tolist() == np.repeat(episodes.answers.table_user.numpy(), N_QUERY).tolist()
+    assert rows["step"].tolist() == list(range(1, N_QUERY + 1)) * 6
 
 
 def test_a_wrong_shape_is_named(drawn, tmp_path):

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from tests.runner.conftest import bad_learners, tiny_data, tiny_suite  # noqa: F401  (fixtures)
+from tests.runner.conftest import bad_learners, click_data, tiny_data, tiny_suite  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(autouse=True)

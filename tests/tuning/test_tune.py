@@ -141,6 +141,49 @@ def test_a_trials_score_is_the_mean_rmse_over_the_suites_cells_on_meta_validatio
         assert errors[cell_name(spec)] == pytest.approx(np.sqrt(np.mean((truth - mean) ** 2)))
 
 
+def test_clicks_are_tuned_by_auc_and_the_row_says_so(tiny_suite, click_data, tmp_path):
+    result = tune(str(tiny_suite), "knn", budget=6, data=click_data, out=tmp_path / "t", seeds=[0], **OPTIONS)
+    trials, tuned = result.trials, result.row.tuned
+    assert "rmse" not in trials and trials["auc"].between(0, 1).all() and trials["auc"].nunique() > 1
+    assert (tuned.metric, tuned.score, tuned.default_score) == ("auc", trials["auc"].max(), trials["auc"][0])
+    assert tuned.validation_rmse is None and load_tuned([result.path]) == [result.row]
+    assert f"by mean AUC on meta-validation: {tuned.score:.4f}" in result.path.read_text()
+    from fewrec.tuning.objective import validation_episodes
+
+    cls, cells = learner_class("item-popularity"), parse_suite(tiny_suite.read_text(), "tiny").cells()
+    cells = [spec for spec in cells if spec.learner == "bias" and spec.seed == 0]
+    (task,), _ = tasks_of(cells, {"tiny": click_data}, cls)
+    import torch
+
+    errors = Objective(cls, [task], torch.device("cpu"), None)({})
+    clicks = np.bincount(task.split.meta_train.item, task.split.meta_train.rating, minlength=len(task.split.catalog))
+    seen = np.where(task.split.catalog.seen, clicks, np.nan)
+    for spec in task.cells:
+        drawn, each = validation_episodes(task, spec, 0, 6), []
+        user = drawn.support.flat_user(drawn.query.episode, drawn.query.user).numpy()
+        for one in range(drawn.support.total_users):
+            answers, popularity = drawn.answers.rating.numpy()[user == one], seen[drawn.query.item.numpy()[user == one]]
+            pairs = popularity[answers == 1][:, None] - popularity[answers == 0]
+            each += [(np.sign(pairs).mean() + 1) / 2] if pairs.size else []
+        assert errors[cell_name(spec)] == pytest.approx(1 - np.mean(each)) and not np.isnan(each).any()
+
+
+def test_ratings_and_clicks_are_not_tuned_together(tiny_suite, tiny_data, click_data):
+    cells = parse_suite(tiny_suite.read_text(), "tiny").cells()
+    mixed = [*cells, *(replace(spec, dataset="clicks") for spec in cells)]
+    with pytest.raises(SuiteError, match="one kind by --dataset .ratings: tiny; clicks: clicks."):
+        tasks_of(mixed, {"tiny": tiny_data, "clicks": replace(click_data, name="clicks")}, learner_class("bias"))
+
+
+def test_a_tuned_row_has_one_metric(tiny_suite, click_data, tmp_path):
+    text = tune(str(tiny_suite), "knn", budget=1, data=click_data, out=tmp_path / "t", **OPTIONS).path.read_text()
+    for bad in (text + "validation_rmse = 0.5\n", text + "default_rmse = 0.5\n",
+                "\n".join(line for line in text.split("\n") if not line.startswith("validation_auc"))):  # fmt: skip
+        (tmp_path / "bad.toml").write_text(bad)
+        with pytest.raises(SuiteError, match="validation_"):
+            load_tuned([tmp_path / "bad.toml"])
+
+
 def test_meta_test_is_not_in_what_tuning_is_given(tiny_suite, tiny_data, tmp_path, plugin):
     cells = parse_suite(tiny_suite.read_text(), "tiny").cells()
     tasks, _ = tasks_of(cells, {"tiny": tiny_data}, learner_class("bias"))

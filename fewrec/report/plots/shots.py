@@ -1,4 +1,4 @@
-"""Accuracy against the number of support ratings, K: the metric itself, and the paired difference to ``bias``."""
+"""Accuracy against the number of support ratings, K: the metric itself, and the paired difference to the baseline."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HIGHLIGHTED = 6  # learners that get a colour; what all others do is visible in grey
-_MEAN = "user-mean"  # what a user's own ratings say by themselves, shown beside the baseline
+MEAN = "user-mean"  # what a user's own ratings say by themselves, shown beside the baseline
 
 
 def shot_plots(frame: pd.DataFrame) -> Iterator[Plot]:
-    """Yield the plots of each (data set, protocol, N, Q) that has more than one K: the metric, and for ratings the
-    difference to ``bias`` too."""
+    """Yield the plots of each (data set, protocol, N, Q) that has more than one K: the metric, and the difference to
+    the baseline (``bias``, for clicks ``item-popularity``) where the table has it."""
     styles = looks(frame)
     without_k = [name for name in TASK if name != "k_shot"]
     for task, rows in _groups(frame, without_k):
@@ -33,12 +33,13 @@ def shot_plots(frame: pd.DataFrame) -> Iterator[Plot]:
         shots = sorted(set(rows["k_shot"]), key=shot_rank)
         if len(shots) < 2:
             continue
-        picked = _picked(rows, measure)
+        picked = picked_labels(rows, measure)
         yield _plot("shots", task, rows, shots, measure, picked, told_apart(picked, styles))
         others = [
-            label for label in picked if label not in (measure.baseline, _MEAN)
+            label for label in picked if label not in (measure.baseline, MEAN)
         ]  # a mean's distance would flatten all others
-        if rows["diff_bias_low"].notna().any() and others:
+        compared = f"diff_{measure.ending}_low"
+        if compared in rows and rows[compared].notna().any() and others:
             yield _plot("shots-difference", task, rows, shots, measure, others, told_apart(picked, styles))
 
 
@@ -47,14 +48,14 @@ def _groups(frame: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple, pd.D
         yield tuple(rows.iloc[0][name] for name in TASK), rows
 
 
-def _picked(rows: pd.DataFrame, measure: Measure) -> list[str]:
+def picked_labels(rows: pd.DataFrame, measure: Measure) -> list[str]:
     """Return the labels to highlight: the best that a reader asks for, among those that have most K, and two trivial
     rows to measure them by; sorted by the metric."""
     mean = rows.assign(cost=measure.cost(rows)).groupby("label").agg(
         cost=("cost", "mean"), count=("cost", "size"), learner=("learner", "first"))  # fmt: skip
     mean = mean.sort_values(["count", "cost"], ascending=[False, True], kind="stable")
     best = [label for label, learner in zip(mean.index, mean["learner"], strict=True) if learner not in TRIVIAL]
-    picked = [*best[:HIGHLIGHTED], *(name for name in (measure.baseline, _MEAN) if name in mean.index)]
+    picked = [*best[:HIGHLIGHTED], *(name for name in (measure.baseline, MEAN) if name in mean.index)]
     return sorted(picked, key=lambda label: (mean.loc[label, "cost"], label))
 
 
@@ -63,7 +64,9 @@ def _plot(
     styles: dict[str, Look],
 ) -> Plot:  # fmt: skip
     difference = kind == "shots-difference"
-    column = "diff_bias" if difference else measure.column
+    column = f"diff_{measure.ending}" if difference else measure.column
+    name, baseline = measure.name, measure.baseline
+    better, best_end = ("below", "Lowest") if measure.lower_is_better else ("above", "Highest")
     where = task_name(task, without=("k_shot",))
     ends = []
     for k in (shots[0], shots[-1]):
@@ -73,16 +76,17 @@ def _plot(
         said = interval(row[column], row[f"{column}_low"], row[f"{column}_high"], sign=difference)
         ends.append(f"{one_line(best)} at K={k}, {said}")
     if difference:
-        alt = f"RMSE minus that of bias, against K, on {where}; below zero is better. Lowest RMSE: {joined(ends)}."
+        alt = f"{name} minus that of {baseline}, against K, on {where}; {better} zero is better. "
+        alt += f"{best_end} {name}: {joined(ends)}."
         caption = (
-            "Paired difference in RMSE to bias with 95 % intervals over test users: a row whose interval lies below "
-            "zero beats bias."
+            f"Paired difference in {name} to {baseline} with 95 % intervals over test users: a row whose interval lies "
+            f"{better} zero beats {baseline}."
         )
     else:
-        alt = f"{measure.name} against K on {where}. Best: {joined(ends)}."
-        against = [name for name in (measure.baseline, _MEAN) if name in picked]
+        alt = f"{name} against K on {where}. Best: {joined(ends)}."
+        against = [label for label in (baseline, MEAN) if label in picked]
         caption = (
-            f"{measure.name} with 95 % intervals; "
+            f"{name} with 95 % intervals; "
             f"{'lower' if measure.lower_is_better else 'higher'} is better. In the legend are the best learners"
             f"{f', and {joined(against)} to measure them by' if against else ''}; all other rows are grey."
         )
@@ -94,7 +98,7 @@ def _plot(
             interval(*(of_label.loc[k, f"{column}{end}"] for end in ("", "_low", "_high")), sign=difference)
             if k in of_label.index else "" for k in shots
         )))  # fmt: skip
-    title = f"{'Difference to bias' if difference else measure.name} against K"
+    title = f"{f'Difference to {baseline}' if difference else name} against K"
     return Plot(
         kind, f"{title}: {where}", task_scope(task, without=("k_shot",)), alt, caption, head, tuple(table),
         lambda: _draw(rows, shots, column, picked, styles, measure, difference),
@@ -137,10 +141,10 @@ def _draw(
     axes.set_xticks(range(len(shots)), [f"{k}" for k in shots])
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("K, support ratings of a user")
-    axes.set_ylabel("RMSE − RMSE of bias" if difference else measure.name)
+    axes.set_ylabel(f"{measure.name} − {measure.name} of {measure.baseline}" if difference else measure.name)
     if difference:
         axes.axhline(0, color=INK, linewidth=1.1, linestyle="--", zorder=1.5)
-        axes.text(1, 0, "bias", transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=SOFT)
+        axes.text(1, 0, measure.baseline, transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=SOFT)
     columns = max(1, min(4, 74 // (max(len(shown(label)) for label in picked) + 6)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=11.5,
                   handlelength=2, columnspacing=1.2)  # fmt: skip
