@@ -215,7 +215,7 @@ def split_dataset(dataset: Dataset, protocol: Protocol, seed: int) -> Split:
         return pool(which, unseen_rows, None, not known_users)
 
     pools = Pools({
-        "train": lambda: pool(0, in_meta_train, None, new_users=True),
+        "train": lambda: pool(0, in_meta_train & (of_user == 0), None, new_users=True),
         "validation": lambda: episodes_pool(1),
         "test": lambda: episodes_pool(2),
     })  # fmt: skip

@@ -11,8 +11,8 @@ import pandas as pd
 from fewrec.errors import DataError
 from fewrec.report.figures import AlignedScores, Interval, row_figures
 from fewrec.report.naming import SIGN_BREAK, TASK, state_rank
-from fewrec.report.optional import CALIBRATION, UPDATES, top_names
-from fewrec.report.pooled import POOLED, pooled_figures
+from fewrec.report.optional import CALIBRATION, POOLED, UPDATES, top_names
+from fewrec.report.pooled import pooled_figures
 from fewrec.report.ranks import rank_rows
 from fewrec.report.results import Results, shot_rank
 from fewrec.report.warning_signs import prediction_warnings, tuning_warnings

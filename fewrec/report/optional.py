@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fewrec.report.pooled import POOLED
-
 _NDCG = re.compile(r"ndcg(\d+)")
+POOLED = "auc_all"
 _TOP = re.compile(r"top(\d+)_(precision|ndcg|mrr)")
 _NAMES = {"precision": "P", "ndcg": "nDCG", "mrr": "MRR"}
 UPDATES = ("update_ms_p50", "update_ms_p95")

@@ -13,8 +13,7 @@ import pandas as pd
 from fewrec.metrics.pooled import pooled_auc
 from fewrec.metrics.statistics import REPLICATES, bca_interval, percentile_interval, resampled_weights
 from fewrec.report.figures import Interval
-
-POOLED = "auc_all"
+from fewrec.report.optional import POOLED
 
 
 def pooled_figures(

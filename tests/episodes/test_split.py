@@ -74,9 +74,6 @@ def test_pools_and_popularity_are_those_of_a_plain_loop_over_the_table(state, or
     assert split.pools["test"].popularity.tolist() == raters
 
 
-@pytest.mark.xfail(
-    strict=True, reason="known-user states: meta-train's pool holds rows of users that it does not count"
-)
 @pytest.mark.parametrize("state", ["warm", "item-cold"])
 def test_meta_train_episodes_of_known_user_states_hold_a_users_own_ratings(state):
     dataset = random_dataset(30, 40, 0.4, seed=3)
