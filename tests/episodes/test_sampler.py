@@ -108,6 +108,26 @@ def test_in_time_order_the_support_is_never_later_than_the_query(state, k_shot):
         assert max(time[who[e][u], i] for i in support[e, u]) <= min(time[who[e][u], i] for i in items)
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_time_order_holds_within_each_user_and_not_between_users_on_real_ratings(ml_100k, state):
+    protocol, n_query = Protocol(state=state, order="time", k_max=5), 10 if state in ("user-cold", "warm") else 3
+    split = split_dataset(ml_100k, protocol, 0)
+    drawn = EpisodeSampler.of(split, protocol).sample(0, 100, n_users=5, k_shot=5, n_query=n_query)
+    table, users = ml_100k.table, drawn.answers.table_user.numpy()
+    time = np.zeros((table.n_users, table.n_items), np.int64)
+    time[table.user, table.item] = table.timestamp
+    support, query = (
+        time[users[drawn.support.flat_user(part.episode, part.user).numpy()], part.item.numpy()].reshape(len(users), -1)
+        for part in (drawn.support, drawn.query)
+    )
+    assert (support.max(1) <= query.min(1)).all()
+    last = np.full(table.n_users, -1)
+    np.maximum.at(last, split.meta_users[split.meta_train.user], split.meta_train.timestamp)
+    assert (last[users] <= support.min(1)).all() and (last[users] >= 0).all() == (state in ("warm", "item-cold"))
+    later = (split.meta_train.timestamp > np.median(query.min(1))).mean()
+    assert 0.36 < later < 0.48  # no cut between users: docs/protocols.md has the share
+
+
 def test_time_ties_are_broken_by_the_episodes_key():
     table = dataclasses.replace(DATASET.table, timestamp=np.zeros(len(DATASET.table), np.int64))
     sampler, _ = sampler_of("user-cold", "time", dataset=dataclasses.replace(DATASET, table=table))
