@@ -16,7 +16,8 @@ from fewrec.episodes.support import Support
 @check("distribution", after=("finite", "learner-kept"))
 def its_distribution_has_a_spread_and_the_predicted_mean(bench: Bench) -> None:
     """distribution(users, items) returns (mean, standard deviation), each (n,), finite, the deviation above 0, the mean
-    being what predict returns; or None where a learner has none."""
+    being what predict returns; or None where a learner has none. A batch's predictor, which tables ask, says the same
+    to rounding."""
 
     def body(support: Support) -> None:
         predictor, pairs = bench.adapt(support), bench.everything(support)
@@ -42,6 +43,24 @@ def its_distribution_has_a_spread_and_the_predicted_mean(bench: Bench) -> None:
             tolerance=bench.rounding, seen="The mean of the distribution is not the prediction",
             cause="Let predict return distribution(users, items)[0].",
         )  # fmt: skip
+        batch, first = bench.adapt_batch([support, bench.another(support)]), torch.zeros_like(pairs[0])
+        of_batch = bench.call("distribution", lambda: batch.distribution(first, *pairs))
+        if not (isinstance(of_batch, tuple) and len(of_batch) == 2 and all(isinstance(x, Tensor) for x in of_batch)):
+            raise Broken(
+                f"The predictor of adapt_batch has no distribution: it returned a {type(of_batch).__name__}.",
+                "Write distribution(episode, user, item) for the predictor of adapt_batch too.",
+            )
+        for name, alone, together in zip(("mean", "deviation"), (mean, deviation), of_batch, strict=True):
+            if together.shape != alone.shape:
+                raise Broken(
+                    f"In a batch, distribution returned a {name} of shape {tuple(together.shape)} for {n} triples.",
+                    "Return two tensors of shape (n,).",
+                )
+            must_agree(
+                support, pairs, together.detach().cpu().double(), alone, names=("in the batch", "alone"),
+                tolerance=bench.rounding, seen=f"In a batch, the distribution has another {name} than alone",
+                cause="The two predictors of the learner compute it in two ways, or episodes meet in the batch.",
+            )  # fmt: skip
 
     bench.smallest(body)
 

@@ -244,6 +244,9 @@ class LoopedPredictor(BatchPredictor):
             found = self.predictors[e].distribution(user[rows], item[rows])
             if found is None:
                 return None
+            if not isinstance(found, tuple):
+                kind = type(found).__name__
+                raise TypeError(f"distribution returned a {kind}, not (mean, standard deviation) or None")
             mean[rows], deviation[rows] = (part.detach().cpu().double() for part in found)
         return mean, deviation
 

@@ -56,7 +56,7 @@ def distribution_of(predictor: BatchPredictor, query: QueryBatch) -> Normal | No
         found = predictor.distribution(query.episode, query.user, query.item)
     if found is None:
         return None
-    if not (isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)):
+    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)):
         raise ValueError(f"distribution returned a {type(found).__name__}, not (mean, standard deviation) or None")
     mean, sd = (part.detach().cpu().double() for part in found)
     if not mean.shape == sd.shape == query.item.shape:

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 
 from fewrec.conformance import CHECKS, Bench, examine, lifecycle
-from fewrec.learners.base import BatchedLearner, Learner, LearnerConfig, Predictor
+from fewrec.learners.base import BatchedLearner, BatchPredictor, Learner, LearnerConfig, LoopedPredictor, Predictor
 
 
 class Effects(Predictor):
@@ -443,6 +443,27 @@ class TwoMeans(Sound):
                 return mean + 1, torch.ones_like(mean)
 
         return Two(self.base, self.above(support))
+
+
+@breaks("distribution", "The predictor of adapt_batch has no distribution")
+class KeepsTheDistributionFromBatches(Sound):
+    def adapt(self, support, ctx):
+        class Wide(Effects):
+            def distribution(self, users, items):
+                mean = self.predict(users, items)
+                return mean, torch.ones_like(mean)
+
+        return Wide(self.base, self.above(support))
+
+    def adapt_batch(self, supports, ctx):
+        class OfBatch(BatchPredictor):
+            def __init__(self, predictors):
+                self.predictors = predictors
+
+            def predict(self, episode, user, item):
+                return LoopedPredictor(self.predictors).predict(episode, user, item)
+
+        return OfBatch([self.adapt(support, ctx) for support in supports])
 
 
 @breaks("explain", "one finite number for each of the 1 rows")

@@ -215,3 +215,17 @@ def test_signs_that_rows_share_are_said_once():
         ("only 9 test users", "all rows"), ("identical", "a, b, c"), ("worse than bias", "b, c"),
     ]  # fmt: skip
     assert grouped_signs(rows[:1]) == [("only 9 test users", "a"), ("identical to b, c", "a")]
+
+
+@pytest.mark.parametrize(
+    ("within", "said"),
+    [
+        (7.9, "intervals too narrow: those of 90 % hold 79.0 % of the ratings"),
+        (9.8, "intervals too wide: those of 90 % hold 98.0 % of the ratings"),
+        (8.05, ""), (9.0, ""), (9.65, ""),
+    ],
+)  # fmt: skip
+def test_intervals_that_hold_too_few_or_too_many_ratings_are_warned_of(warning, scores_of, within, said):
+    scores = scores_of(0.9).assign(log_density=-14.0, within90=within)
+    found = [sign for sign in warning(scores).split("; ") if "intervals" in sign]
+    assert found == [said] * bool(said)
