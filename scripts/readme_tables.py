@@ -109,6 +109,29 @@ def published_table(suite: str) -> str:
     return "\n".join(lines)
 
 
+def beside_best_table(suite: str, state: str) -> str:
+    """Return RMSE at each K of a suite's state, and how far each row is behind the best one, paired over users."""
+    table = pd.read_csv(ROOT / f"results/reference/{suite}/leaderboard.csv")
+    table = table[(table["state"] == state) & (table["status"] == "ok")]
+    shots = sorted(table["k_shot"].astype(int).unique())
+    heads = " | ".join(f"K = {k} | − best [95 %]" for k in shots)
+    lines = [f"| row | {heads} | NLPD | 90 % cover | meta-fit s |", f"| --- |{' ---: |' * (2 * len(shots) + 3)}"]
+    rows = {(row["label"], int(row["k_shot"])): row for row in table.to_dict("records")}
+    middle = shots[len(shots) // 2]
+    for label in table[table["k_shot"].astype(int) == middle]["label"]:
+        cells = [f"*{label}*" if rows[label, middle]["learner"] in TRIVIAL else f"`{label}`"]
+        for row in (rows[label, k] for k in shots):
+            behind = tuple(row[f"diff_best{end}"] for end in ("", "_low", "_high"))
+            tied = " ≈" if row["p_best"] >= 0.05 else ""
+            best = pd.isna(row["p_best"])
+            cells += [fixed(row["rmse"], 4) + tied, "best" if best else interval(*behind, sign=True)]
+        row = rows[label, middle]
+        known = [row[name] for name in ("nlpd", "coverage90")]
+        cells += ["" if pd.isna(value) else fixed(value, 3) for value in known]
+        lines.append("| " + " | ".join([*cells, short(row["meta_fit_s"])]) + " |")
+    return "\n".join(lines)
+
+
 def melu_table(state: str) -> str:
     """Return the rows of one state of results/reference/melu-ml-1m by MAE, the metric of the published table."""
     table = pd.read_csv(ROOT / "results/reference/melu-ml-1m/leaderboard.csv")
@@ -340,6 +363,11 @@ PAGES = {
         "ways-both-cold": lambda: ways_table("both-cold"),
         "decoder": lambda: suite_table("lm_decoder"),
         "ablation": lambda: suite_table("lm_ablation"),
+    },
+    "docs/hybrid_gp.md": {
+        f"{suite}-{state}": (lambda suite=suite, state=state: beside_best_table(suite, state))
+        for suite in ("hybrid_gp", "hybrid_gp-ml-1m", "hybrid_gp-goodbooks", "hybrid_gp_ablation")
+        for state in ("user-cold", "both-cold")
     },
     "docs/published/recbole-metarec.md": {"recbole": lambda: published_table("recbole-metarec-ml-100k")},
     "docs/published/clover.md": {"clover-ml-100k": lambda: published_table("clover-ml-100k")},

@@ -2,7 +2,7 @@
 
 Counted are matrix products and attention, as they are executed: padding and masked scores included, what is between
 products (norms, activations, optimisers) left out. So a share of the peak below one is time for these and for products
-that are too small. torch's counter doesn't know the attention of CPUs; it is told the formulas that it has for GPUs.
+that are too small. torch's counter doesn't know the attention of CPUs, nor keys that heads share; it is told.
 """
 
 from __future__ import annotations
@@ -20,22 +20,27 @@ _ENOUGH_S, _REPEATS = 0.1, 5
 
 def counted(work: Callable[[], object]) -> float:
     """Return the floating-point operations of ``work``, a product's n m k being two each; it is run once."""
-    aten = torch.ops.aten
-    formulas = {
-        aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-    }
+    kinds = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
+    formulas = {}
+    for kind in kinds:
+        formulas[getattr(torch.ops.aten, f"_scaled_dot_product_{kind}")] = _attention
+        formulas[getattr(torch.ops.aten, f"_scaled_dot_product_{kind}_backward")] = _attention_backward
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         work()
     return float(counter.get_total_flops())
 
 
 def _attention(query, key, value, *_, out_shape=None, **__) -> int:
-    return sdpa_flop_count(query, key, value)
+    return sdpa_flop_count(query, *_repeated(query, key, value))
 
 
 def _attention_backward(grad, query, key, value, *_, out_shape=None, **__) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
+    return sdpa_backward_flop_count(grad, query, *_repeated(query, key, value))
+
+
+def _repeated(query, key, value) -> list[tuple[int, ...]]:
+    """Return the shapes of keys and values that several heads share, as many times as they are read."""
+    return [(shape[0], query[1], *shape[2:]) for shape in (key, value)]
 
 
 @functools.cache
