@@ -22,7 +22,7 @@ from fewrec.learners.registry import learner_class
 from fewrec.metrics.statistics import percentile_interval, resampled_sums
 from fewrec.seeding import substream
 
-MIN_RATINGS, HALVINGS, RANDOM_ORDERS = 40, 4, 5
+MIN_RATINGS, RANDOM_ORDERS = 40, 3
 
 
 class Simulation:
@@ -30,17 +30,18 @@ class Simulation:
 
     Row *r* of ``user, item, rating`` is a question that may be put to a user; the rating is NaN where the user doesn't
     know the item, and then the question is lost. ``catalog``: ask for any item that meta-train has seen (but those of
-    the query), not only for those that the user can rate.
+    the query), not only for those that the user can rate. Each of a user's ``halvings`` is a user of its own here.
     """
 
-    def __init__(self, dataset: Dataset, learner: str, settings: dict, seed: int, catalog: bool = False) -> None:
+    def __init__(self, dataset: Dataset, learner: str, settings: dict, seed: int, catalog: bool = False,
+                 halvings: int = 10) -> None:  # fmt: skip
         split = split_dataset(dataset, Protocol(state="user-cold", k_max=10), seed)
         self.ctx = Context(torch.device("cpu"), split.catalog, dataset.scale, Path("cache"))
         self.learner = learner_class(learner)(learner_class(learner).Config(**settings))
         self.learner.prepare(self.ctx)
         self.learner.meta_fit(MetaTrainSet(split, dataset.scale), self.ctx)
         self.raters = np.bincount(split.meta_train.item, minlength=len(split.catalog))
-        self.seed, self.scale = seed, dataset.scale
+        self.seed, self.scale, self.halvings = seed, dataset.scale, halvings
         self._halve(split.pools["test"], np.flatnonzero(split.catalog.seen) if catalog else None)
 
     def _halve(self, pool: Pool, asked: np.ndarray | None) -> None:
@@ -48,7 +49,7 @@ class Simulation:
         halves, query, self.table_user = [], [], []
         for u in np.flatnonzero(rows.counts >= MIN_RATINGS):
             of_user = np.arange(rows.offsets[u], rows.offsets[u + 1])
-            for _ in range(1 if asked is not None else HALVINGS):
+            for _ in range(self.halvings):
                 order, n, half = rng.permutation(of_user), len(self.table_user), len(of_user) // 2
                 item, rating = rows.item[order[half:]], rows.rating[order[half:]]
                 if asked is not None:
@@ -112,11 +113,11 @@ def by_user(values: np.ndarray, table_user: np.ndarray) -> np.ndarray:
 
 
 def curves(dataset: Dataset, strategies: list[str], steps: int, seeds: list[int], catalog: bool = False,
-           learner: str = "gp", settings: dict | None = None) -> tuple[dict, dict]:  # fmt: skip
+           learner: str = "gp", settings: dict | None = None, halvings: int = 10) -> tuple[dict, dict]:  # fmt: skip
     """Return by strategy the squared errors and the numbers of answers, (users, steps + 1), means over the splits."""
     error, count, users = {name: [] for name in strategies}, {name: [] for name in strategies}, []
     for seed in seeds:
-        simulation = Simulation(dataset, learner, settings or {}, seed, catalog)
+        simulation = Simulation(dataset, learner, settings or {}, seed, catalog, halvings)
         users.append(simulation.table_user)
         for name in strategies:
             runs = [simulation.run(name, steps, order) for order in range(RANDOM_ORDERS if name == "random" else 1)]
@@ -142,17 +143,19 @@ def difference(error: np.ndarray, other: np.ndarray) -> tuple[float, float, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--dataset", default="ml-100k", help="a name, or a file of ratings")
     parser.add_argument("--learner", default="gp")
-    parser.add_argument("--settings", type=json.loads, default={}, help='options of the learner: \'{"selection": 0}\'')
-    parser.add_argument("--seeds", type=int, default=5, help="splits of the users")
+    parser.add_argument("--settings", type=json.loads, default={}, help="options of the learner: '{\"selection\": 0}'")
+    parser.add_argument("--seeds", type=int, default=5, help="number of splits of the users")
+    parser.add_argument("--halvings", type=int, default=10, help="of each user's ratings, a split")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--strategies", nargs="+", default=["random", "information", "information-popular", "popular"])
     parser.add_argument("--catalog", action="store_true", help="ask for any item; who doesn't know it can't answer")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    strategies = ["random", "information", "information-popular", "popular"]
+    strategies = ["random", *(name for name in options.strategies if name != "random")]  # what all are compared to
     error, count = curves(open_dataset(options.dataset), strategies, options.steps, list(range(options.seeds)),
-                          options.catalog, options.learner, options.settings)  # fmt: skip
+                          options.catalog, options.learner, options.settings, options.halvings)  # fmt: skip
     print(f"{len(error['random'])} users; RMSE after 0, 1 ... {options.steps} questions, - random [95 %], answers")
     for name in strategies:
         rmse = " ".join(f"{value:.4f}" for value in np.sqrt(error[name].mean(0)))

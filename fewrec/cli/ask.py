@@ -12,18 +12,13 @@ from fewrec.cli.options import own_data_options
 
 @click.command()
 @user_options
-@click.option(
-    "--popular/--any",
-    default=True,
-    show_default=True,
-    help="Weight what a rating tells by the share of users who know the item, or ask for any item.",
-)
+@click.option("--any", "any_item", is_flag=True, help="Ask for any item, however few know it: by information alone.")
 @own_data_options
-def command(**options: Any) -> None:
+def command(any_item: bool, **options: Any) -> None:
     """Say which items to ask a user to rate: those whose rating would tell most about all other predictions.
 
     The learner is trained on the data set once and kept in the cache; without --ratings nothing is known of the user.
     """
     from fewrec.recommender.api import ask
 
-    answer(ask, **options)
+    answer(ask, popular=not any_item, **options)
