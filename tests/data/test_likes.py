@@ -1,7 +1,5 @@
 """Likes from ratings: what becomes 1 and 0, what stays, and what is refused."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -34,4 +32,4 @@ def test_a_limit_that_all_ratings_are_on_one_side_of_is_refused(data, limit):
 
 def test_clicks_are_refused(data):
     with pytest.raises(DataError, match="for ratings, and these are clicks"):
-        likes_of(dataclasses.replace(data, kind="clicks"), 0)
+        likes_of(likes_of(data, 3), 0)

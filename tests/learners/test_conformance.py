@@ -45,7 +45,7 @@ globals().update(_cases())
 
 
 def test_the_learners_that_run_the_suite_elsewhere_do():
-    names = ("bert", "prompt", "embed_ridge", "icl", "maml_lm", "l2l")
+    names = ("bert", "prompt", "embed_ridge", "hybrid_gp", "icl", "maml_lm", "l2l")
     files = [f"test_{name}.py" for name in names]
     sources = "".join((Path(__file__).parent / name).read_text() for name in files)
     classes = [learner_class(name) for name in ELSEWHERE]

@@ -353,3 +353,25 @@ class TestConformance(LearnerConformance):
     learner = Vectors
     config = SMALL
     rounding = 1e-9
+
+
+class TestHybridGPKeepsTheContract(LearnerConformance):
+    learner = HybridGP
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def tiny(cls, tiny_bert):
+        cls.config = SMALL | {"backbone": tiny_bert, "precision": "float32"}
+
+
+def test_text_is_that_of_the_language_model_random_vectors_or_nothing(tiny_bert, text_split, text_ctx):
+    learner = HybridGP(HybridGPConfig(backbone=tiny_bert, **SMALL))
+    learner.prepare(text_ctx)
+    features = {}
+    for name in ("text", "random", "none"):
+        learner.config = learner.config.model_copy(update={"item_features": name})
+        features[name] = learner.item_features(text_ctx, text_ctx.generator(0))
+    everything = learner.features.frozen({}, torch.arange(len(text_ctx.catalog)))
+    torch.testing.assert_close(features["text"], everything.double())
+    assert features["random"].shape == everything.shape and features["none"] is None
+    assert float(features["random"].square().sum(1).mean()) == pytest.approx(1, abs=0.2)
