@@ -106,6 +106,7 @@ def ml_1m(test_data, tmp_path_factory):
     [
         ("published/recbole-metarec-ml-100k", "ml-100k"),
         ("published/clover-ml-100k", "clover-ml-100k"),
+        ("published/clover-book-crossing", "clover-book-crossing"),
     ],
     indirect=["data"],
 )
