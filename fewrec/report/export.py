@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS, STEPS, rows_beside
-from fewrec.report.curves import learning_curves
+from fewrec.report.curves import curves_csv, learning_curves
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.report.render import write_leaderboard
 from fewrec.report.results import Results, load_results
@@ -43,7 +43,7 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
             _write_frame(reference_folder / kind.file, rows)
     curves = learning_curves(run_folder)
     if len(curves):
-        write_whole(reference_folder / "curves.csv", curves.to_csv(index=False, float_format="%.6g").encode())
+        write_whole(reference_folder / "curves.csv", curves_csv(curves))
     write_leaderboard(reference_folder)
 
 
