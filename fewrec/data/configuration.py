@@ -21,9 +21,9 @@ _SHARE = 64  # a table may have so many numbers a byte of the weights: 4 bits ea
 def check_configuration(folder: Path, files: Sequence[Path], source: str) -> None:
     """Refuse a folder whose config.json leads elsewhere, or to a model far larger than its safetensors ``files``.
 
-    Transformers follows an adapter's record to another folder or repository, whose weights nobody has looked at. And it
-    builds the model that config.json describes before it compares that with the weights: a number is all it takes to
-    fill a machine's memory.
+    Transformers follows an adapter's record to another folder or repository, whose weights nobody has looked at, and
+    runs kernels that a repository holds. And it builds the model that config.json describes before it compares that
+    with the weights: a number is all it takes to fill a machine's memory.
 
     Raises:
         DataError: one line that begins with ``source``.
@@ -36,6 +36,12 @@ def check_configuration(folder: Path, files: Sequence[Path], source: str) -> Non
     tensors = sum(_tensors(file, source) for file in files)
     size = sum(file.stat().st_size for file in files)
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for name, value in part.items():
+            # "owner/name" is code there, which transformers fetches and runs whatever trust_remote_code says.
+            if name.endswith("implementation") and "/" in json.dumps(value):
+                raise DataError(
+                    f"{source}: config.json asks for code of a repository ({name}: {json.dumps(value)[:80]})"
+                )
         for name in _LAYERS:
             if _number(part, name) > max(tensors, 1):
                 raise DataError(
