@@ -6,35 +6,28 @@ That the hub isn't asked and that a missing data set is one line is in tests/dat
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-WATCHED = """
-import sys
-seen = []
+WATCH = """
+import os, sys
+NETWORK = {"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr",
+           "socket.sendto", "socket.sendmsg"}
 def watch(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.bind",
-                 "socket.sendto", "socket.sendmsg", "urllib.Request", "http.client.connect", "ftplib.connect",
-                 "smtplib.connect", "webbrowser.open", "subprocess.Popen", "os.system"):
-        if event == "subprocess.Popen" and "pip" not in map(str, arguments[1] or ()):
-            return
-        if event in ("socket.connect", "socket.bind") and isinstance(arguments[1], (str, bytes)):
-            return  # AF_UNIX: another process of this machine
-        seen.append(f"{event} {arguments[1:]}")
+    if event in NETWORK and not (event in ("socket.connect", "socket.bind") and isinstance(arguments[1], (str, bytes))):
+        # An address that is a text is a socket of this machine's file system.
+        file = os.open(os.environ["EVENTS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(file, f"{event} {arguments[1:]}\\n".encode())
+        os.close(file)
         raise OSError(f"no network here: {event}")
 sys.addaudithook(watch)
-from click.testing import CliRunner
-from fewrec.cli import main
-result = CliRunner().invoke(main, sys.argv[1:])
-print(result.output)
-if result.exception is not None and not isinstance(result.exception, SystemExit):
-    raise result.exception
-print("EVENTS", seen)
-sys.exit(result.exit_code)
-"""
+"""  # as sitecustomize it is in every Python that a command starts, too
 
 
 @pytest.fixture
@@ -48,29 +41,54 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def fewrec(child, folder):
-    """Run a command offline, away from all caches; return (exit code, output) after checking that no socket was used."""
+def watched(folder):
+    """Run a command away from all caches; return (exit code, output, what it tried with the network)."""
+    (folder / "watch").mkdir()
+    (folder / "watch" / "sitecustomize.py").write_text(WATCH)
+    events = folder / "events"
 
-    def run(*arguments: object, **environment: str) -> tuple[int, str]:
-        away = {"FEWREC_CACHE": str(folder / "cache"), "HF_HOME": str(folder / "hub"), "FEWREC_OFFLINE": ""}
-        done = child(WATCHED, *arguments, folder=folder, **(away | environment))
-        assert "EVENTS []" in done.stdout, (done.stdout[-2000:], done.stderr[-2000:])
-        return done.returncode, done.stdout
+    def run(*arguments: object, **environment: str) -> tuple[int, str, str]:
+        paths = {"FEWREC_CACHE": folder / "cache", "HF_HOME": folder / "hub", "EVENTS": events, "FEWREC_OFFLINE": "",
+                 "PYTHONPATH": f"{folder / 'watch'}{os.pathsep}{ROOT}"}  # fmt: skip
+        done = subprocess.run([sys.executable, "-P", "-m", "fewrec", *map(str, arguments)], cwd=folder, text=True,
+                              env={**os.environ, "OMP_NUM_THREADS": "1", **{k: str(v) for k, v in paths.items()},
+                                   **environment}, stdout=-1, stderr=subprocess.STDOUT, timeout=240)  # fmt: skip
+        return done.returncode, done.stdout, events.read_text() if events.exists() else ""
 
     return run
 
 
-def test_the_watch_would_notice(fewrec, folder, child):
-    """Without --offline the same watch counts what a data set that isn't there asks for."""
-    done = child(WATCHED, "data", "fetch", "ml-100k", folder=folder, FEWREC_CACHE=str(folder / "cache"), FEWREC_OFFLINE="")
-    assert done.returncode == 2 and "EVENTS [" in done.stdout and "EVENTS []" not in done.stdout
+@pytest.fixture
+def fewrec(watched):
+    """Run a command; return (exit code, output) after checking that neither it nor its children used the network."""
+
+    def run(*arguments: object, **environment: str) -> tuple[int, str]:
+        code, output, events = watched(*arguments, **environment)
+        assert events == "", (events, output)
+        return code, output
+
+    return run
+
+
+def test_the_watch_notices_what_a_command_asks_for_when_it_may(watched):
+    code, output, events = watched("data", "fetch", "ml-latest-small")
+    assert code == 2 and "getaddrinfo" in events, output
+
+
+def test_the_watch_is_in_the_children_of_verify(watched, folder):
+    program = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', CODE]).returncode)"
+    code = "import socket; socket.getaddrinfo('files.invalid', 80)"
+    environment = {**os.environ, "EVENTS": str(folder / "e"), "PYTHONPATH": str(folder / "watch")}
+    command = [sys.executable, "-P", "-c", program.replace("CODE", repr(code))]
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 1 and "getaddrinfo" in (folder / "e").read_text()
 
 
 def test_a_suite_its_report_and_its_verification(fewrec, folder):
     code, said = fewrec("run", "check", "--data", "my.csv", "--learner", "bias,mf-scratch,gp", "--state", "user-cold",
                         "--shots", "5", "--seed", "0", "--episodes", "4", "--out", "out", "--offline")  # fmt: skip
     assert code == 0 and "mf-scratch" in said, said
-    for command in (("report", "out"), ("show", "out"), ("verify", "out", "--data", "my.csv", "--sample", "1"),
+    for command in (("report", "out"), ("show", "out"), ("verify", "out", "--data", "my.csv", "--cells", "1"),
                     ("compare", "out", "out"), ("export", "out", "reference")):  # fmt: skip
         code, said = fewrec(*command, FEWREC_OFFLINE="1")
         assert code == 0, said
@@ -96,7 +114,8 @@ def test_lists(fewrec):
         (("data", "fetch", "ml-100k", "--offline"), "ml-100k is not in the cache"),
         (("data", "fetch", "all-MiniLM-L6-v2", "--offline"), "is not in the cache"),
         (("run", "smoke", "--dataset", "ml-1m", "--offline"), "ml-1m is not in the cache"),
-        (("run", "quick", "--data", "my.csv", "--learner", "bert-finetune", "--backbone", "some/model", "--offline"),
+        (("run", "check", "--data", "my.csv", "--state", "user-cold", "--shots", "5", "--learner", "bert-finetune",
+          "--backbone", "some/model", "--out", "out", "--offline"),
          "some/model is not in the model hub's cache, and offline mode forbids to fetch it"),
     ],
 )  # fmt: skip
