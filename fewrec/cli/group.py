@@ -54,7 +54,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            error.message = plain(error.message)  # click prints it
+            error.message = plain(error.message)  # type: ignore[misc]  # click prints it
             raise
         except FewrecError as error:
             echo(f"error: {error}", err=True)
