@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewrec.errors import FewrecError, nearest
+from fewrec.terminal import echo, plain, rich_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,14 +53,15 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = plain(error.message)  # type: ignore[misc]  # click prints it
+            raise
         except FewrecError as error:
-            click.echo(f"error: {error}", err=True)
+            echo(f"error: {error}", err=True)
             ctx.exit(2)
 
 
 def console() -> Console:
     """Return a console on standard output: as wide as the terminal, elsewhere as COLUMNS says, or 200 columns."""
-    from rich.console import Console
-
     width = os.environ.get("COLUMNS", "")
-    return Console() if sys.stdout.isatty() else Console(width=int(width) if width.isdigit() else 200)
+    return rich_console() if sys.stdout.isatty() else rich_console(width=int(width) if width.isdigit() else 200)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fewrec.terminal import echo
+
 if TYPE_CHECKING:
     from fewrec.data.table import Dataset
 
@@ -167,5 +169,5 @@ def open_own(data: str | None, **own: Any) -> Dataset | None:
 
     dataset = open_dataset(data, **given)
     for note in dataset.notes:
-        click.echo(f"{data}: {note}", err=True)
+        echo(f"{data}: {note}", err=True)
     return dataset

@@ -20,6 +20,7 @@ from fewrec.cli.options import (
     own_data_options,
     settings,
 )
+from fewrec.terminal import echo, rich_console
 
 
 @click.command()
@@ -77,20 +78,19 @@ def command(suite: str, dry_run: bool, time_limit: float | None, track: tuple[st
     if dry_run:
         _print_plan(plan)
         return
-    from rich.console import Console
 
     from fewrec.report.render import terminal_table
     from fewrec.runner.progress import reporter_for
 
     command = f"fewrec run {' '.join(_shown_arguments())}".strip()
     try:
-        reporter = reporter_for(Console(stderr=True))
+        reporter = reporter_for(rich_console(stderr=True))
         results = api.execute(plan, reporter=reporter, time_limit=time_limit, command=command, track=track)
     except KeyboardInterrupt:
-        click.echo(f"interrupted; what is complete is in {plan.out}: run the same command again to go on", err=True)
+        echo(f"interrupted; what is complete is in {plan.out}: run the same command again to go on", err=True)
         sys.exit(130)
     console().print(terminal_table(results.leaderboard))
-    click.echo(f"{plan.out / 'leaderboard.md'} has the whole table")
+    echo(f"{plan.out / 'leaderboard.md'} has the whole table")
 
 
 def _shown_arguments() -> list[str]:
@@ -104,14 +104,14 @@ def _print_plan(plan: Any) -> None:
     from fewrec.report.naming import protocol_name
 
     for spec in plan.cells:
-        click.echo(
+        echo(
             f"{spec.spec_hash}  {spec.dataset}  {protocol_name(spec.protocol.canonical(), spec.meta_dataset)}  "
             f"N={spec.n_users} K={spec.k_shot} Q={spec.n_query}  seed {spec.seed}  "
             f"{spec.episodes} episodes  {spec.label}"
         )
     seconds, unknown = sum(plan.estimate.seconds), plan.estimate.unknown
-    click.echo(
+    echo(
         f"{len(plan.cells)} cells, about {seconds / 60:.1f} minutes by the timings of earlier runs, into {plan.out}"
     )
     if unknown:
-        click.echo(f"not timed yet, so guessed: {', '.join(unknown)}")
+        echo(f"not timed yet, so guessed: {', '.join(unknown)}")

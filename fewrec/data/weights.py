@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from fewrec.data.cards import WeightsCard, list_weights
+from fewrec.data.configuration import check_configuration
 from fewrec.data.download import hub_files, hub_snapshot, sha256_of
 from fewrec.data.fetch import Notify, fetch, first_problem, is_cached, to_stderr
 from fewrec.data.gguf import converted
@@ -17,6 +19,7 @@ from fewrec.errors import DataError, nearest
 from fewrec.paths import cache_folder, is_offline
 
 PATTERNS = ["*.safetensors", "*.json", "*.txt"]  # of a repository's files: no pickles, and no code
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # owner/name
 _UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -81,7 +84,7 @@ def check_name(name_or_path: str | Path) -> WeightsCard | Path | str:
         return path
     if path.is_file():
         raise DataError(f"{text}: weights are a folder with config.json and *.safetensors, or a *.gguf; this is a file")
-    if text.count("/") != 1 or text.startswith((".", "/", "~")):
+    if not _REPOSITORY.fullmatch(text):
         if "/" in text or os.sep in text:
             raise DataError(f"{text}: no such folder of weights")
         raise DataError(f"unknown weights '{text}'{nearest(text, cards)} (or give owner/name on the hub, or a folder)")
@@ -165,6 +168,7 @@ def _weights(name: str, folder: Path, source: str, place: _Place) -> Weights:
         raise DataError(
             f"{source}: no *.safetensors file and no *.gguf, all that fewrec loads{found}; convert it first"
         )
+    check_configuration(folder, files, source)
     return Weights(name, folder, _joined(_sums(files)), source)
 
 

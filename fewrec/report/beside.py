@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from fewrec.data.parquet import BROKEN, bounded_table, first_line
 from fewrec.errors import DataError
 
 BY_USER = "by-user.parquet"
@@ -51,9 +50,9 @@ def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
     parts = []
     for file in files:
         try:
-            part = pq.read_table(file).to_pandas()
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: can't be read ({str(error).splitlines()[0]}); run the suite again") from None
+            part = bounded_table(file, file.stat().st_size).to_pandas()
+        except BROKEN as error:
+            raise DataError(f"{file}: can't be read ({first_line(error)}); run the suite again") from None
         if file.parent != folder:
             part.insert(0, "cell", file.parent.name)
         if list(part.columns) != list(kind.columns):

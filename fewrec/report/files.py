@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fewrec.errors import DataError, FolderError
+
+_UNSEEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -36,8 +39,12 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return ``value`` as indented JSON with sorted keys: the same bytes for the same value."""
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return ``value`` as indented JSON with sorted keys: the same bytes for the same value.
+
+    Characters that a terminal obeys, or that turn the direction of text round, are written as escapes.
+    """
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:

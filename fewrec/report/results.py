@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from fewrec.data.parquet import BROKEN, bounded_table, first_line
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
@@ -221,10 +220,9 @@ def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
 
 def _read_scores(file: Path, cell: str | None = None) -> pd.DataFrame:
     try:
-        frame = pq.read_table(file).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{file}: can't be read ({reason}); remove it and run the suite again") from error
+        frame = bounded_table(file, file.stat().st_size).to_pandas()
+    except BROKEN as error:
+        raise DataError(f"{file}: can't be read ({first_line(error)}); remove it and run the suite again") from error
     if cell is not None:
         frame.insert(0, "cell", cell)
     missing = [name for name in ("cell", *SCORE_COLUMNS) if name not in frame]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
@@ -31,6 +30,7 @@ from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
 from fewrec.runner.suite import Shots, Suite, load_suite, load_tuned
 from fewrec.seeding import digest
+from fewrec.terminal import rich_console
 from fewrec.tracking.base import Tracker, Trackers, open_trackers
 
 
@@ -211,7 +211,7 @@ def run(
     Raises ``FewrecError`` (one line, before any training) for input or options that can't be used.
     """
     if reporter is None and progress:
-        reporter = reporter_for(Console(stderr=True))
+        reporter = reporter_for(rich_console(stderr=True))
     track = list(track)
     open_trackers(track)  # a package that is missing is said before data are read
     return execute(

@@ -89,8 +89,9 @@ class LiveReporter(Reporter):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("{task.fields[eta]}"), console=console, transient=True,
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[eta]}"),
+            console=console, transient=True,
         )  # fmt: skip
 
     def start(self, cells: Sequence[CellSpec], expected_s: Sequence[float]) -> None:

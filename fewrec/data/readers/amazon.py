@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
+from fewrec.data.readers.packed import open_bytes
 from fewrec.data.readers.raw import RawFiles
 from fewrec.data.readers.text import item_text, join_genres, plain_text
 from fewrec.data.validate import RawRatings
@@ -56,8 +56,8 @@ def _files(folder: Path, ending: str) -> tuple[Path, Path]:
 def _read(reviews: Path, names: dict[str, pa.DataType], products: Path, item: str, genres: str) -> RawFiles:
     options = arrow_json.ParseOptions(explicit_schema=pa.schema(names.items()), unexpected_field_behavior="ignore")
     try:
-        with pa.input_stream(str(reviews), compression="detect") as stream:
-            table = arrow_json.read_json(stream, arrow_json.ReadOptions(block_size=_BLOCK), options)
+        with open_bytes(reviews) as stream:
+            table = arrow_json.read_json(pa.PythonFile(stream, "r"), arrow_json.ReadOptions(block_size=_BLOCK), options)
     except pa.ArrowInvalid as error:
         raise _bad_line(reviews, names, error) from None
     except (OSError, EOFError) as error:
@@ -113,7 +113,7 @@ def _joined(value: Any) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with open_bytes(path) as stream:
             yield from enumerate(stream, 1)
     except (OSError, EOFError) as error:
         raise DataError(f"{path}: can't be read ({error})") from None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
+from fewrec.data.parquet import read_flat
+from fewrec.data.readers.packed import open_bytes
 from fewrec.errors import DataError
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "double colon", " ": "space"}
@@ -91,7 +92,11 @@ def read_delimited(
     """
     if twice := [name for name in names if list(names).count(name) > 1]:
         raise DataError(f"{path}:1: the column '{twice[0]}' comes twice")
-    source: Path | io.StringIO = io.StringIO(_text(path, True)) if delimiter == "::" else path
+    source: Any = path
+    if delimiter == "::":
+        source = io.StringIO(_text(path, True))
+    elif path.suffix.lower() == ".gz":
+        source = open_bytes(path)
     table = OwnTable(path, pd.DataFrame(), header, delimiter)
     try:
         with warnings.catch_warnings():
@@ -105,7 +110,7 @@ def read_delimited(
                 na_values={name: _MISSING for name in numeric},
                 keep_default_na=False,
                 quoting=_quoting(path),
-                encoding="utf-8-sig" if source is path else None,
+                encoding=None if isinstance(source, io.StringIO) else "utf-8-sig",
                 index_col=False,
                 low_memory=False,
             )
@@ -117,14 +122,9 @@ def read_delimited(
 
 
 def read_parquet(path: Path) -> OwnTable:
-    """Return all rows of a Parquet file."""
+    """Return all rows of a Parquet file, see ``fewrec.data.parquet.read_flat``."""
     _check_is_file(path)
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:  # pyarrow has many kinds, and none of them concerns the user
-        raise DataError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    frame.columns = [str(name) for name in frame.columns]
-    return OwnTable(path, frame.reset_index(drop=True), True, None)
+    return OwnTable(path, read_flat(path), True, None)
 
 
 def not_utf8(path: Path) -> DataError:
@@ -150,7 +150,7 @@ def _check_is_file(path: Path) -> None:
 def _bytes(path: Path, limit: int = -1) -> bytes:
     _check_is_file(path)
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        with open_bytes(path) as stream:
             return stream.read(limit)
     except (OSError, EOFError) as error:
         raise DataError(f"{path}: can't be read ({error})") from None

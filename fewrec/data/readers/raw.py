@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import warnings
 from collections import defaultdict
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fewrec.data.readers.delimited import not_utf8
+from fewrec.data.readers.packed import open_bytes
 from fewrec.data.validate import RawRatings
 from fewrec.errors import DataError
 
@@ -119,7 +119,7 @@ def _parse(path: Path, layout: Layout, width: int | None, numbers: Mapping[Any, 
     types: dict = {name: np.int64 if kind is int else np.float64 for name, kind in numbers.items()}
     if not layout.header:
         types = {i: types.get(i, str) for i in range(width or 0)}
-    source: Path | io.BytesIO = path
+    source: Any = open_bytes(path) if path.suffix.lower() == ".gz" else path
     separator = layout.separator
     if len(separator) > 1:  # the fast parser takes one character, and none of these formats has tabs in its columns
         source, separator = io.BytesIO(_bytes(path).replace(separator.encode(), b"\t")), "\t"
@@ -172,15 +172,15 @@ def leave_out(ratings: RawRatings, value: float, what: str) -> tuple[RawRatings,
 
 
 def _bytes(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+    with open_bytes(path) as stream:
         return stream.read()
 
 
 def _rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that isn't blank, with the line where it begins: slow, for what an error says."""
     encoding = "utf-8-sig" if layout.encoding == "utf-8" else layout.encoding
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding=encoding, errors="replace", newline="" if layout.quoted else None) as stream:
+    newline = "" if layout.quoted else None
+    with io.TextIOWrapper(open_bytes(path), encoding, errors="replace", newline=newline) as stream:
         if layout.quoted:
             rows = csv.reader(
                 stream, delimiter=layout.separator, escapechar=layout.escape, doublequote=layout.escape is None
