@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from fewrec.data.table import Dataset
 from fewrec.episodes.cross import split_across
+from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.episodes.split import Split, split_dataset
 from fewrec.runner.cell import CellSpec
 from fewrec.seeding import digest
+
+_KEPT = 4
 
 
 def split_key(spec: CellSpec) -> str:
@@ -22,3 +25,23 @@ def split_of(spec: CellSpec, datasets: Mapping[str, Dataset]) -> Split:
     if spec.meta_dataset is None:
         return split_dataset(dataset, spec.protocol, spec.seed)
     return split_across(dataset, datasets[spec.meta_dataset], spec.protocol, spec.seed)
+
+
+class Splits:
+    """The splits of cells, of which the last few are kept."""
+
+    def __init__(self, datasets: Mapping[str, Dataset]) -> None:
+        self.datasets = datasets
+        self._kept: dict[str, Split] = {}
+
+    def __getitem__(self, spec: CellSpec) -> Split:
+        key = split_key(spec)
+        if key not in self._kept:
+            if len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = split_of(spec, self.datasets)
+        return self._kept[key]
+
+    def sampler(self, spec: CellSpec) -> EpisodeSampler:
+        """Return the sampler of a cell's test episodes."""
+        return EpisodeSampler.of(self[spec], spec.protocol)
