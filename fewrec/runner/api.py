@@ -129,8 +129,7 @@ def plan(
 
 
 def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> dict[str, str]:
-    """Draw the last episode of every kind that the cells ask for; return the hash of every split by its readable name.
-    """
+    """Draw the last episode of every kind that is asked for; return the hash of every split by its readable name."""
     splits: dict[str, str] = {}
     made: dict[str, Any] = {}
     checked = set()

@@ -8,63 +8,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from fewrec.data.table import Dataset
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.episodes.split import Split
 from fewrec.errors import NotApplicable
-from fewrec.learners.base import Learner
 from fewrec.learners.registry import learner_class
-from fewrec.report.beside import BY_USER, PAIRS
 from fewrec.runner.applicable import refuse_what_is_lacking
-from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
+from fewrec.runner.cell import CellSpec, code_hash
 from fewrec.runner.environment import node_kind
 from fewrec.runner.executors import Ended, Executor
 from fewrec.runner.executors.serial import SerialExecutor
 from fewrec.runner.nodes import Nodes
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
-from fewrec.runner.records import cell_figures, cell_timing, rows_by_user
-from fewrec.runner.schedule import TIMINGS, Schedule, Unit, Work
+from fewrec.runner.records import cell_figures
+from fewrec.runner.schedule import Schedule, Unit, Work
 from fewrec.runner.splits import Splits
-from fewrec.runner.store import RunFolder, block_file
-from fewrec.runner.units import Block, Fit, Outcome, Task, UnitRunner, Watch, one_line
+from fewrec.runner.store import RunFolder
+from fewrec.runner.under_way import Cell, find_what_is_left, write_block, write_by_user, write_fit, write_record
+from fewrec.runner.units import Block, Fit, Outcome, Task, UnitRunner, Watch
 from fewrec.seeding import digest
 from fewrec.tracking.base import Trackers
 
 TRIES = 3
 """How often a unit is tried whose process dies; then its cell has failed."""
-
-
-@dataclass
-class _Cell:
-    """A cell under way: what is left of it, and what came of it so far.
-
-    ``left``: blocks that are not on disk; ``under_way``: units that are; ``spent``: the seconds of units that have
-    ended; ``problem``: (start of the block, outcome) of the first block that did not end well.
-    """
-
-    spec: CellSpec
-    cls: type[Learner]
-    code: str
-    key: str
-    instance: str
-    tuning: dict[str, Any]
-    left: list[int]
-    folder: Path | None = None
-    under_way: int = 0
-    spent: float = 0.0
-    done: int = 0
-    fit: Fit | None = None
-    problem: tuple[int, Outcome] | None = None
-    first: int = field(default=TIMINGS)
-    last: int = field(default=TIMINGS)
 
 
 class CellRunner:
@@ -121,7 +94,7 @@ class CellRunner:
     ) -> dict[str, str]:
         self._statuses: dict[str, str] = {}
         self._told, self._shown = told, ""
-        self._cells: dict[str, _Cell] = {}
+        self._cells: dict[str, Cell] = {}
         for spec in specs:
             cell = self._open(spec)
             if cell is not None:
@@ -133,18 +106,19 @@ class CellRunner:
             works.append(Work(name, cell.key, cell.instance, tuple(cell.left), fit_s, blocks_s / blocks))
         self._schedule = Schedule(works, self.executor.slots)
         while not self._schedule.finished:
+            self._schedule.in_flight = self.executor.slots  # nodes come and go
             for unit in self._schedule.ready(self.executor.near()):
                 self._start(unit)
             self._take(self.executor.next())
         return self._statuses
 
-    def _open(self, spec: CellSpec) -> _Cell | None:
+    def _open(self, spec: CellSpec) -> Cell | None:
         """Return what is left of a cell; None where nothing has to be computed, and its record is there."""
         cls = learner_class(spec.learner)
         code = code_hash(cls)
         tuning = self.tuning.get(spec.label) or provenance(cls, spec.config)
         key = digest([spec.meta_fields(cls), code])
-        cell = _Cell(spec, cls, code, key, digest([key, spec.config]), tuning, [])
+        cell = Cell(spec, cls, code, key, digest([key, spec.config]), tuning)
         record = self.folder.finished(spec, code)
         if record is not None:
             self.folder.update_record(spec, record, tuning=tuning)
@@ -160,15 +134,10 @@ class CellRunner:
             self._begin(cell)
             self._finish(cell, self._unusable[key])
             return None
-        cell.left = self.folder.missing_blocks(spec, code)
-        cell.done = spec.episodes - sum(min(spec.block, spec.episodes - start) for start in cell.left)
-        if not cell.left and self.folder.lacking_timings(spec):
-            cell.left = [TIMINGS]
-        if cell.left:
-            cell.first, cell.last = cell.left[0], cell.left[-1]
+        find_what_is_left(cell, self.folder)
         return cell
 
-    def _begin(self, cell: _Cell) -> None:
+    def _begin(self, cell: Cell) -> None:
         cell.folder = self.folder.begin_cell(cell.spec, cell.code)
         if not self._apart:
             self.trackers.cell(cell.spec)
@@ -205,7 +174,7 @@ class CellRunner:
         else:
             self._take_block(unit, cell, outcome, node)
 
-    def _take_fit(self, unit: Unit, owner: _Cell, outcome: Outcome, node: dict[str, Any] | None) -> None:
+    def _take_fit(self, unit: Unit, owner: Cell, outcome: Outcome, node: dict[str, Any] | None) -> None:
         if outcome.status != "ok":
             if outcome.status != "not applicable":
                 self._unusable[owner.key] = outcome
@@ -223,12 +192,7 @@ class CellRunner:
         if not fit.stored:
             fit.node = node
         if fit.state is not None:
-            self.folder.write_state(owner.key, fit.state[0], {
-                "schema": SCHEMA, "fields": owner.spec.meta_fields(owner.cls), "code_hash": owner.code,
-                "values": fit.state[1], "loaded": fit.loaded, "prepare_s": fit.prepare_s,
-                "meta_fit_s": fit.meta_fit_s, "peak_mb": fit.peak_mb, "device_peak_mb": fit.device_peak_mb,
-                "curve": fit.curve, "node": node,
-            })  # fmt: skip
+            write_fit(owner, fit, self.folder)
         live = not self._apart and fit.fresh and not fit.stored
         kept = replace(fit, state=None)
         self._schedule.done(unit)
@@ -241,7 +205,7 @@ class CellRunner:
                     self._begin(cell)
                 self._finish(cell, Outcome("ok"))
 
-    def _take_block(self, unit: Unit, cell: _Cell, outcome: Outcome, node: dict[str, Any] | None) -> None:
+    def _take_block(self, unit: Unit, cell: Cell, outcome: Outcome, node: dict[str, Any] | None) -> None:
         block = outcome.done
         if isinstance(block, Block):
             assert cell.fit is not None
@@ -249,7 +213,9 @@ class CellRunner:
                 outcome = Outcome("failed", reason=f"{(node or {}).get('name', 'a node')} has other weights than the "
                                   "node of its meta-fit")  # fmt: skip
             else:
-                self._write_block(cell, unit.start, block, node)
+                count = write_block(cell, unit.start, block, node, self.folder)
+                if count:
+                    self._show(cell, count)
         if outcome.status != "ok":
             if cell.problem is None or unit.start < cell.problem[0]:
                 cell.problem = (unit.start, outcome)
@@ -259,49 +225,9 @@ class CellRunner:
             if not cell.under_way:  # blocks before it may still fail, with what a run one by one would tell
                 self._finish(cell, cell.problem[1])
         elif not cell.left:
-            self._finish(cell, self._closing(cell))
+            self._finish(cell, write_by_user(cell, self._splits, self.folder))
 
-    # files
-
-    def _write_block(self, cell: _Cell, start: int, block: Block, node: dict[str, Any] | None) -> None:
-        folder, spec = self.folder.cell(cell.spec), cell.spec
-        if block.latency is not None:
-            self.folder.write_json(folder / "latency.json", {**block.latency, "node": node})
-        if block.scores is not None:
-            number = start // spec.block
-            self.folder.write_json(
-                block_file(folder, start, spec).with_suffix(".timing.json"), {**block.timing, "node": node}
-            )
-            self.folder.write_parquet(folder / f"predictions-{number:04d}.parquet", block.predictions)
-            if block.steps is not None:
-                self.folder.write_parquet(folder / f"steps-{number:04d}.parquet", block.steps)
-            self.folder.write_parquet(block_file(folder, start, spec), block.scores)
-        if block.throughput is not None:
-            self.folder.write_json(folder / "throughput.json", {**block.throughput, "node": node})
-        cell.left.remove(start)
-        if start != TIMINGS:
-            count = min(spec.block, spec.episodes - start)
-            cell.done += count
-            self._show(cell, count)
-
-    def _closing(self, cell: _Cell) -> Outcome:
-        """Write what needs all blocks of a cell."""
-        spec, folder = cell.spec, self.folder.cell(cell.spec)
-        if spec.protocol.history is None:
-            return Outcome("ok")
-        try:
-            files = sorted(folder.glob("predictions-*.parquet"))
-            prediction = pd.concat([pd.read_parquet(file) for file in files])["prediction"].to_numpy()
-            episodes = self.sampler(spec).sample(0, spec.episodes, n_users=spec.n_users, k_shot=spec.k_shot,
-                                                 n_query=spec.n_query)  # fmt: skip
-            by_user, pairs = rows_by_user(spec, episodes, prediction, self.datasets[spec.dataset])
-        except Exception as error:
-            return Outcome("failed", reason=one_line(error))
-        self.folder.write_parquet(folder / PAIRS.file, pairs)
-        self.folder.write_parquet(folder / BY_USER, by_user)
-        return Outcome("ok")
-
-    def _finish(self, cell: _Cell, outcome: Outcome) -> None:
+    def _finish(self, cell: Cell, outcome: Outcome) -> None:
         """Write a cell's record, and tell how it has ended."""
         assert cell.folder is not None
         if self._apart and outcome.status != "not applicable":
@@ -312,30 +238,10 @@ class CellRunner:
             reason = f"not finished within {self.limit:g} s"
         if outcome.trace:
             (cell.folder / "error.txt").write_text(outcome.trace, encoding="utf-8")
-        self._write_record(cell, outcome.status, reason)
+        write_record(cell, outcome.status, reason, self._splits, self.folder)
         self._ended(cell, outcome.status)
 
-    def _write_record(self, cell: _Cell, status: str, reason: str) -> None:
-        spec, fit = cell.spec, cell.fit
-        assert cell.folder is not None
-        dataset, eligible = self.datasets[spec.dataset], self.sampler(spec).eligible(spec.n_query)
-        source = None if spec.meta_dataset is None else self.datasets[spec.meta_dataset]
-        if fit is not None:
-            self.folder.write_json(cell.folder / "timing.json", cell_timing(cell.folder, fit))
-        record = {
-            "schema": SCHEMA, "spec": spec.canonical(), "spec_hash": spec.spec_hash, "code_hash": cell.code,
-            "status": status, "reason": reason, "dataset_sha256": dataset.table.sha256,
-            "text_sha256": self.split(spec).catalog.text_sha256, "features_sha256": dataset.features_sha256,
-            "meta_dataset_sha256": None if source is None else source.table.sha256,
-            "split_hash": self.split(spec).sha256,
-            "eligible_users": len(eligible.users), "excluded_users": eligible.excluded,
-            "loaded": fit.loaded if fit else {},
-            "trainable_params": fit.trainable_params if fit else None,
-            "tuning": cell.tuning,
-        }  # fmt: skip
-        self.folder.write_json(cell.folder / "cell.json", record)
-
-    def _ended(self, cell: _Cell, status: str) -> None:
+    def _ended(self, cell: Cell, status: str) -> None:
         spec = cell.spec
         if self.trackers:
             self.trackers.result(spec, status, cell_figures(self.folder.cell(spec)) if status == "ok" else {})
@@ -360,7 +266,7 @@ class CellRunner:
             self.folder.write_nodes(self._nodes.known)
         return node
 
-    def _show(self, cell: _Cell, count: int = 0) -> None:
+    def _show(self, cell: Cell, count: int = 0) -> None:
         """Tell the reporter how far a cell is; where several are under way, it shows the one that moved last."""
         if not self._told:
             return
@@ -370,7 +276,7 @@ class CellRunner:
             count = cell.done
         self.reporter.episodes_done(count)
 
-    def _track_curve(self, cell: _Cell) -> None:
+    def _track_curve(self, cell: Cell) -> None:
         for point in cell.fit.curve if self.trackers and cell.fit else ():
             scalars = dict(point)
             self.trackers.scalars(cell.spec, int(scalars.pop("step")), scalars)

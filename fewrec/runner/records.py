@@ -107,25 +107,25 @@ def cell_figures(folder: Path) -> dict[str, float]:
 def cell_timing(folder: Path, fit: Fit) -> dict[str, Any]:
     """Gather a cell's timings from its blocks, whichever run they were made in.
 
-    ``nodes`` says for each kind of timing (fit, latency, throughput) on which nodes it was taken, see
-    ``fewrec.runner.nodes``; what earlier versions wrote without a node is not among them.
+    ``nodes`` are those that it was timed on (see ``fewrec.runner.nodes``), each with what was ``timed`` there: fit,
+    latency, throughput. What earlier versions wrote without a node is not among them.
     """
     blocks = [block for file in sorted(folder.glob("block-*.timing.json")) if (block := read_json(file))]
     batches = [batch for block in blocks for batch in block["batches"]]
     latency, throughput = read_json(folder / "latency.json"), read_json(folder / "throughput.json")
-    every = _nodes(blocks)
-    nodes = {"fit": _nodes([{"node": fit.node}]), "latency": every, "throughput": every}
+    timed: dict[str, list[dict[str, Any] | None]] = {"fit": [fit.node], "latency": [], "throughput": []}
     if latency is None:
         singles = [(batch, block) for block in blocks for batch in block["batches"] if batch[0] == 1]
         singles = singles[:LATENCY_EPISODES]
         latency = {"adapt_s": [a for (_, a, _), _ in singles], "predict_s": [p for (_, _, p), _ in singles]}
-        nodes["latency"] = _nodes([block for _, block in singles])
+        timed["latency"] = [block.get("node") for _, block in singles]
     else:
-        nodes["latency"] = _nodes([latency])
+        timed["latency"] = [latency.get("node")]
     if throughput is None:
         throughput = {"episodes": sum(n for n, _, _ in batches), "seconds": sum(a + p for _, a, p in batches)}
+        timed["throughput"] = [block.get("node") for block in blocks]
     else:
-        nodes["throughput"] = _nodes([throughput])
+        timed["throughput"] = [throughput.get("node")]
     device_peaks = [b["device_peak_mb"] for b in blocks if b["device_peak_mb"] is not None]
     if fit.device_peak_mb is not None:
         device_peaks.append(fit.device_peak_mb)
@@ -138,11 +138,16 @@ def cell_timing(folder: Path, fit: Fit) -> dict[str, Any]:
         "episodes_per_s": throughput["episodes"] / throughput["seconds"] if throughput["seconds"] else None,
         "peak_mb": max([fit.peak_mb, *(b["peak_mb"] for b in blocks)]),
         "device_peak_mb": max(device_peaks, default=None),
-        "nodes": {kind: found for kind, found in nodes.items() if found},
+        "nodes": _nodes(timed),
     }
 
 
-def _nodes(timed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the nodes that timings were taken on, each once, in order of their names."""
-    found = {node["name"]: node for one in timed if (node := one.get("node"))}
+def _nodes(timed: dict[str, list[dict[str, Any] | None]]) -> list[dict[str, Any]]:
+    """Return the nodes of timings, each once, in order of their names, with what was timed there."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind, nodes in timed.items():
+        for node in filter(None, nodes):
+            own = found.setdefault(node["name"], {**node, "timed": []})
+            if kind not in own["timed"]:
+                own["timed"].append(kind)
     return [found[name] for name in sorted(found, key=lambda name: (len(name), name))]

@@ -145,7 +145,8 @@ class Schedule:
 
     def _first_fits(self, count: int) -> list[Unit]:
         """Return the first ``count`` fits that may start; those whose cells were all dropped are passed over."""
-        taken, units = [], []
+        taken: list[tuple[float, int, str]] = []
+        units: list[Unit] = []
         while self._waiting and len(units) < count:
             entry = heapq.heappop(self._waiting)
             cells = [work.cell for work in self._of_instance[entry[2]] if work.cell not in self._dropped]

@@ -39,6 +39,7 @@ from fewrec.runner.store import RunFolder
 from fewrec.runner.units import Task
 
 _PROBE_S = 120.0  # a node has to start a process and import torch
+_ALONE_S = 60.0  # how long a run waits for a node where none is left
 _LOOK_S = 10.0  # how often the size of the cluster is looked up
 
 
@@ -70,12 +71,13 @@ class RayExecutor:
         self._weights: dict[str, ShippedWeights | None] = {}
         self._under_way: dict[Any, Task] = {}
         self._nodes: dict[str, Mapping[str, Any]] = {}  # those that have died too: their answers may come after
-        self._looked = float("-inf")
+        self._looked, self._alone_since = float("-inf"), float("inf")
         self.slots = 1
         try:
             self._set_up = self._ray.put(self._describe(cells, datasets, plugins, offline))
             remote = self._ray.remote(max_retries=0, max_calls=0)
             self._run, self._probe = remote(run_task), remote(probe)
+            self._refuse_what_fits_nowhere(cells)
             self._refuse_unlike_nodes()
             self._look()
         except BaseException:
@@ -111,6 +113,21 @@ class RayExecutor:
 
     # nodes
 
+    def _refuse_what_fits_nowhere(self, cells: Sequence[CellSpec]) -> None:
+        """Raise ``SuiteError`` where a learner's units would wait for ever for a node that is large enough."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        for name in sorted({spec.learner for spec in cells}):
+            wanted = resources_of(learner_class(name), self.device, self.threads)
+            if not any(
+                has.get("CPU", 0) >= max(wanted.cpus or 0, self.threads) and has.get("GPU", 0) >= (wanted.gpus or 0)
+                for has in nodes
+            ):
+                gpus = f" and {wanted.gpus:g} GPUs" if wanted.gpus else ""
+                raise SuiteError(
+                    f"--executor ray: no node has {max(wanted.cpus or 0, self.threads):g} processors{gpus}, which "
+                    f"units of '{name}' want: lower --threads or its resources"
+                )
+
     def _refuse_unlike_nodes(self) -> None:
         """Raise ``SuiteError`` with one line where a node of the cluster can't give the scores of this machine."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -123,10 +140,6 @@ class RayExecutor:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             options = {"num_cpus": 0, "num_gpus": 0.001 if on_gpu else 0, "scheduling_strategy": there}
             asked[self._probe.options(**options).remote(self._set_up, on_gpu)] = node
-        if not asked:
-            raise SuiteError(
-                f"--executor ray: no node has {self.threads} processors, as many as a worker's threads: lower --threads"
-            )
         done, late = self._ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_S)
         refused = [f"node {_name(asked[one])} does not answer" for one in late]
         for one in done:
@@ -148,7 +161,17 @@ class RayExecutor:
         self._looked = time.monotonic()
         alive = [node for node in self._ray.nodes() if node["Alive"]]
         self._nodes |= {node["NodeID"]: node for node in alive}
-        slots = max(sum(self._workers(node) for node in alive), 1)
+        workers = sum(self._workers(node) for node in alive)
+        if workers:
+            self._alone_since = float("inf")
+        else:
+            self._alone_since = min(self._alone_since, time.monotonic())
+            if time.monotonic() - self._alone_since > _ALONE_S:
+                raise FewrecError(
+                    "--executor ray: no node is left that units can run on; what is complete is in the folder: "
+                    "run the same command again to go on"
+                )
+        slots = max(workers, 1)
         self.slots = min(slots, self.jobs) if self.jobs else slots + slots // 8  # some wait in the nodes' queues
 
     def _workers(self, node: Mapping[str, Any]) -> int:
