@@ -114,7 +114,7 @@ def machine_options(command: Callable) -> Callable:
         click.option("--plugin", "plugins", multiple=True, type=click.Path(),
                      help="A Python file with learners. It is run: trust it."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-        click.option("--threads", type=int, help="Processor threads (default: all that this process may use)."),
+        click.option("--threads", type=int, help="Processor threads, of each worker (default: a fair share of all)."),
         click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache."),
     ]  # fmt: skip
     return _with(options, command)

@@ -60,6 +60,11 @@ from fewrec.terminal import echo, rich_console
     help="Follow the run in tensorboard, wandb (offline unless WANDB_MODE is set) or mlflow; writes into OUT/tracking.",
 )
 @machine_options
+@click.option("--jobs", type=int, metavar="N", help="Run N units at once, each in a process of its own [default: 1].")
+@click.option("--executor", type=click.Choice(["local", "ray"]), help="Where units run: on this machine, or on Ray.")
+@click.option(
+    "--ray-address", metavar="ADDRESS", help="The cluster of --executor ray (default: a Ray of this machine)."
+)
 @click.option("--time-limit", type=float, metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
 @click.option("--out", type=click.Path(), help="Results folder (default: results/SUITE).")
 @click.option("--dry-run", is_flag=True, help="Print the cells and an estimate of the time, and stop.")

@@ -60,6 +60,8 @@ def find_weights(
         DataError: if the name is unknown, nothing can be reached, there are neither safetensors nor one GGUF file, or
             that file can't be converted.
     """
+    if str(name_or_path) in _installed and revision is None:
+        return _installed[str(name_or_path)]
     text, found = str(name_or_path), check_name(name_or_path)
     place = _Place(cache_folder(cache) / "weights" / "from-gguf", notify or to_stderr)
     if isinstance(found, WeightsCard) and revision is None:
@@ -67,6 +69,14 @@ def find_weights(
     if isinstance(found, Path):
         return _weights(found.name, found, str(found), place)
     return _from_hub(text, revision, is_offline(offline), place)
+
+
+_installed: dict[str, Weights] = {}
+
+
+def use_weights(name: str, weights: Weights) -> None:
+    """Let a name, or a path that this machine hasn't, mean weights that came here from another one of a cluster."""
+    _installed[name] = weights
 
 
 def check_name(name_or_path: str | Path) -> WeightsCard | Path | str:

@@ -41,10 +41,10 @@ class Results:
     specification (dataset, protocol, state, n_users, k_shot, n_query, episodes, seed, learner, label, config ...),
     ``status`` and ``reason``, hashes of data, split and code, ``trainable_params``, and what it cost: seconds
     (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``, in the online
-    protocol ``update_ms``), ``episodes_per_s`` and MB. ``tuning`` is the dict that says where its options come from,
-    None where that was not recorded; ``other_configurations`` counts the other configurations that were run in its
-    place of the table before. ``kind`` is that of its data set, ``ratings`` (also where the manifest doesn't say) or
-    ``clicks``.
+    protocol ``update_ms``), ``episodes_per_s`` and MB. ``nodes`` says on what kind of machine that was measured, None
+    where it was not recorded. ``tuning`` is the dict that says where its options come from, None where that was not
+    recorded; ``other_configurations`` counts the other configurations that were run in its place of the table before.
+    ``kind`` is that of its data set, ``ratings`` (also where the manifest doesn't say) or ``clicks``.
 
     ``scores``: one row a (cell, episode, user) of the cells with status ok, in the order of ``cells``: number of query
     ratings ``n``, sums of squared and absolute errors ``se`` and ``ae`` in rating units, ``ndcg5`` (or at another k)
@@ -282,6 +282,7 @@ def _frame(metadata: list[dict[str, Any]]) -> pd.DataFrame:
         columns[name] = [m.get(name) for m in metadata]
     for name in _TIMES:
         columns[name] = [(m.get("timing") or {}).get(name) for m in metadata]
+    columns["nodes"] = [(m.get("timing") or {}).get("nodes") for m in metadata]
     return pd.DataFrame({name: pd.Series(values, dtype=_dtype(name)) for name, values in columns.items()})
 
 

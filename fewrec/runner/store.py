@@ -21,6 +21,7 @@ from fewrec.errors import FolderError
 from fewrec.runner.cell import SCHEMA, CellSpec
 from fewrec.runner.environment import differences
 
+TIMING_FILES = ("latency.json", "throughput.json")
 _LEAST_FREE_BYTES = 20 * 1024**2
 
 
@@ -85,6 +86,8 @@ class RunFolder:
                         f"--out {self.path}: its results were made with another {key} of '{name}'; choose another --out"
                     )
         manifest["datasets"] = dict(sorted({**old.get("datasets", {}), **manifest["datasets"]}.items()))
+        if "nodes" in old:
+            manifest["nodes"] = old["nodes"]
         manifest["splits"] = dict(sorted({**old.get("splits", {}), **manifest["splits"]}.items()))
 
     # cells
@@ -130,6 +133,29 @@ class RunFolder:
         if any(name not in record or record[name] != value for name, value in entries.items()):
             self.write_json(self.cell(spec) / "cell.json", {**record, **entries})
 
+    def missing_blocks(self, spec: CellSpec, code: str) -> list[int]:
+        """Return the first episode of each block of a cell that is not there; all where other code has left some."""
+        folder = self.cell(spec)
+        kept = (read_json(folder / "begun.json") or {}).get("code_hash") == code
+        starts = range(0, spec.episodes, spec.block)
+        return [start for start in starts if not (kept and block_file(folder, start, spec).exists())]
+
+    def lacking_timings(self, spec: CellSpec) -> list[str]:
+        """Return the files of timings that a cell may have and that are not there."""
+        return [name for name in TIMING_FILES if not (self.cell(spec) / name).exists()]
+
+    # nodes
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes that the folder's timings come from, by name and kind."""
+        return (read_json(self.path / "manifest.json") or {}).get("nodes") or []
+
+    def write_nodes(self, nodes: list[dict[str, Any]]) -> None:
+        """Note in the manifest which nodes timings come from."""
+        manifest = read_json(self.path / "manifest.json")
+        if manifest is not None:
+            self.write_json(self.path / "manifest.json", {**manifest, "nodes": nodes})
+
     # files
 
     def write_json(self, path: Path, value: Any) -> None:
@@ -156,6 +182,12 @@ class RunFolder:
             return None
         return load_file(folder / "state.safetensors"), record
 
+    def state_bytes(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """Return the bytes of the tensors' file and the record of a finished meta-fit, or None."""
+        folder = self.path / "meta" / key
+        record = read_json(folder / "meta.json")
+        return None if record is None else ((folder / "state.safetensors").read_bytes(), record)
+
     def _replace(self, path: Path, write: Any) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -168,6 +200,11 @@ class RunFolder:
             raise FolderError(
                 f"{path}: can't be written ({reason}); make room or choose another --out, then run again: it resumes"
             ) from None
+
+
+def block_file(folder: Path, start: int, spec: CellSpec) -> Path:
+    """Return the file of the score rows of the block that begins with the episode ``start``."""
+    return folder / f"block-{start // spec.block:04d}.parquet"
 
 
 def read_json(path: Path) -> Any:
