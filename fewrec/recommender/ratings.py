@@ -146,7 +146,7 @@ def _checked(
         if len(problems) == 1:
             raise DataError(lines[0])
         more = f", the first {_SHOWN}" if len(problems) > _SHOWN else ""
-        raise DataError("\n  ".join([f"{name}: {len(problems)} of {len(rows)} ratings can't be used{more}:", *lines]))
+        raise DataError(f"{name}: {len(problems)} of {len(rows)} ratings can't be used{more}:", *lines)
     return UserRatings(np.array(items, np.int64), np.array(ratings, np.float64))
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewrec.data.parquet import BROKEN, bounded_table, first_line
 from fewrec.errors import DataError
+from fewrec.report.rows import read_rows
 
 BY_USER = "by-user.parquet"
+_WHOLE = ("episode", "user", "other", "step", "n")
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,7 @@ def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
         files = sorted((folder / "cells").glob(f"*/{kind.name}*.parquet"))
     parts = []
     for file in files:
-        try:
-            part = bounded_table(file, file.stat().st_size).to_pandas()
-        except BROKEN as error:
-            raise DataError(f"{file}: can't be read ({first_line(error)}); run the suite again") from None
+        part = read_rows(file, tuple(name for name in kind.columns if name in _WHOLE))
         if file.parent != folder:
             part.insert(0, "cell", file.parent.name)
         if list(part.columns) != list(kind.columns):

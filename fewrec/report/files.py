@@ -47,13 +47,28 @@ def json_bytes(value: Any) -> bytes:
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
+def parsed_json(content: bytes) -> Any:
+    """Return the value of a JSON text as ``json_bytes`` writes it: neither NaN nor half a character.
+
+    Raises ``ValueError`` for what is none, ``RecursionError`` for one of too many levels.
+    """
+    value = json.loads(content, parse_constant=_refuse)
+    if b"\\ud" in content.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError, which is a ValueError
+    return value
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in ``path``; raise ``DataError`` naming the file where it is missing or broken."""
     try:
-        value = json.loads(path.read_bytes())
+        value = parsed_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as JSON ({error}); remove its folder and run the suite again") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds no JSON object; remove its folder and run the suite again")

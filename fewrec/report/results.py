@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from fewrec.data.parquet import BROKEN, bounded_table, first_line
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
 from fewrec.report.naming import TASK, protocol_names, row_labels, state_rank
+from fewrec.report.rows import read_rows
 from fewrec.seeding import canonical_json
 
 SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_max")  # those that every score row has
@@ -107,14 +107,16 @@ def load_results(path: str | Path) -> Results:
         raise DataError(f"{path}: no such folder of results; run the suite first, or give results/reference/<suite>")
     if not (path / "manifest.json").is_file():
         raise DataError(f"{path}: not a folder of results (it has no manifest.json)")
-    manifest = read_json(path / "manifest.json")
+    from fewrec.report.stored import check_manifest  # pydantic: for who reads, not for who imports
+
+    manifest = check_manifest(read_json(path / "manifest.json"), path / "manifest.json")
     if (path / "cells").is_dir():
         metadata, unfinished = _read_cells(path / "cells")
         _count_other_configurations(path, metadata)
         parts = [_read_blocks(path / "cells" / m["spec_hash"], m) for m in metadata if m["status"] == "ok"]
         scores = _joined(parts)
     elif (path / "scores.parquet").is_file():
-        metadata, unfinished = [_checked(m, path / "manifest.json") for m in manifest.pop("cells", [])], ()
+        metadata, unfinished = [_checked(m, path / "manifest.json") for m in manifest.pop("cells", None) or []], ()
         scores = _read_scores(path / "scores.parquet")
     else:
         raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
@@ -159,6 +161,8 @@ def _kinds(datasets: pd.Series, manifest: dict[str, Any]) -> list[str]:
 
 
 def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    from fewrec.report.stored import check_timing
+
     metadata, unfinished = [], []
     for cell in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if not (cell / "cell.json").is_file():
@@ -167,7 +171,8 @@ def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
         one = _checked(read_json(cell / "cell.json"), cell / "cell.json")
         if one["spec_hash"] != cell.name:
             raise DataError(f"{cell / 'cell.json'}: belongs to cell {one['spec_hash']}; remove this folder")
-        one["timing"] = read_json(cell / "timing.json") if (cell / "timing.json").is_file() else {}
+        timing = cell / "timing.json"
+        one["timing"] = check_timing(read_json(timing), timing) if timing.is_file() else {}
         metadata.append(one)
     return metadata, tuple(unfinished)
 
@@ -184,7 +189,7 @@ def _count_other_configurations(run_folder: Path, metadata: list[dict[str, Any]]
             row, cell = json.loads(file.with_name("begun.json").read_bytes())["row"], json.loads(file.read_bytes())
             if cell["status"] == "ok":
                 tried[row, cell["spec"]["learner"]].add(canonical_json(cell["spec"]["config"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # what can't be read decides no figure
     for one in metadata:
         others: set[str] = set()
@@ -192,7 +197,7 @@ def _count_other_configurations(run_folder: Path, metadata: list[dict[str, Any]]
             try:
                 row = json.loads((run_folder / "cells" / one["spec_hash"] / "begun.json").read_bytes())["row"]
                 others = tried[row, one["spec"]["learner"]] - {canonical_json(one["spec"].get("config"))}
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 pass
         one["other_configurations"] = len(others)
 
@@ -204,10 +209,14 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
     if metadata.get("schema", 1) != 1:
         raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
     spec = metadata["spec"]
+    if not isinstance(spec, dict):
+        raise DataError(f"{file}: the cell's spec is no JSON object; it was not written by fewrec")
     for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
         if name not in spec:
             raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
-    return metadata
+    from fewrec.report.stored import check_cell
+
+    return check_cell(metadata, file)
 
 
 def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
@@ -219,11 +228,10 @@ def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
 
 
 def _read_scores(file: Path, cell: str | None = None) -> pd.DataFrame:
-    try:
-        frame = bounded_table(file, file.stat().st_size).to_pandas()
-    except BROKEN as error:
-        raise DataError(f"{file}: can't be read ({first_line(error)}); remove it and run the suite again") from error
+    frame = read_rows(file, ("episode", "user", "n"))
     if cell is not None:
+        if "cell" in frame:
+            raise DataError(f"{file}: it has a column 'cell', which is a reference's; run the suite again")
         frame.insert(0, "cell", cell)
     missing = [name for name in ("cell", *SCORE_COLUMNS) if name not in frame]
     if missing:

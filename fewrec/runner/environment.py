@@ -61,8 +61,10 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return what differs in device, threads and versions, as "name: old -> new"."""
     pairs = [(key, old.get(key), new.get(key)) for key in ("device", "threads", "python", "platform")]
-    names = sorted({*old.get("versions", {}), *new["versions"]})
-    pairs += [(name, old.get("versions", {}).get(name), new["versions"].get(name)) for name in names]
+    before = old.get("versions")
+    before = before if isinstance(before, dict) else {}
+    names = sorted({*before, *new["versions"]})
+    pairs += [(name, before.get(name), new["versions"].get(name)) for name in names]
     return [f"{name}: {was} -> {now}" for name, was, now in pairs if was != now]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fewrec.errors import FolderError
@@ -72,6 +74,10 @@ class RunFolder:
         old = read_json(self.path / "manifest.json")
         if old is None:
             return
+        if not _is_manifest(old):
+            raise FolderError(
+                f"--out {self.path}: its manifest.json is not of a run; choose another --out, or remove the folder"
+            )
         changed = differences(old.get("environment", {}), manifest["environment"])
         if changed:
             raise FolderError(
@@ -98,9 +104,9 @@ class RunFolder:
     def begin_cell(self, spec: CellSpec, code: str) -> Path:
         """Return the cell's folder, ready for (more) blocks. What other code or configuration left is moved aside."""
         folder = self.cell(spec)
-        begun = read_json(folder / "begun.json")
-        if folder.exists() and (begun is None or begun.get("code_hash") != code):
-            self._set_aside(folder, (begun or {}).get("code_hash", "unknown"))
+        begun = _object(folder / "begun.json")
+        if folder.exists() and begun.get("code_hash") != code:
+            self._set_aside(folder, begun.get("code_hash"))
         folder.mkdir(parents=True, exist_ok=True)
         self.write_json(folder / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()})
         return folder
@@ -110,11 +116,13 @@ class RunFolder:
         wanted = {spec.spec_hash for spec in cells}
         rows = {spec.row_key() for spec in cells}
         for begun_file in sorted((self.path / "cells").glob("*/begun.json")):
-            begun = read_json(begun_file) or {}
-            if begun_file.parent.name not in wanted and begun.get("row") in rows:
-                self._set_aside(begun_file.parent, begun.get("code_hash", "unknown"))
+            begun = _object(begun_file)
+            if begun_file.parent.name not in wanted and str(begun.get("row")) in rows:
+                self._set_aside(begun_file.parent, begun.get("code_hash"))
 
-    def _set_aside(self, folder: Path, code: str) -> None:
+    def _set_aside(self, folder: Path, code: Any) -> None:
+        if not (isinstance(code, str) and re.fullmatch("[0-9A-Za-z]{1,64}", code)):  # it becomes part of a path
+            code = "unknown"
         target = self.path / "superseded" / f"{folder.name}-{code}"
         target.parent.mkdir(parents=True, exist_ok=True)
         number = 1
@@ -125,8 +133,8 @@ class RunFolder:
 
     def finished(self, spec: CellSpec, code: str) -> dict[str, Any] | None:
         """Return the record of a complete cell whose ``spec`` and ``code`` match, or None. Failures are not kept."""
-        record = read_json(self.cell(spec) / "cell.json")
-        return record if record and record["code_hash"] == code and record["status"] == "ok" else None
+        record = _object(self.cell(spec) / "cell.json")
+        return record if record.get("code_hash") == code and record.get("status") == "ok" else None
 
     def update_record(self, spec: CellSpec, record: dict[str, Any], **entries: Any) -> None:
         """Put entries that decide no score into the record of a complete cell, where they are not there yet."""
@@ -175,12 +183,13 @@ class RunFolder:
         self.write_json(folder / "meta.json", record)
 
     def read_state(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Return the tensors and the record of a finished meta-fit, or None."""
+        """Return the tensors and the record of a finished meta-fit, or None where one of them is missing or damaged."""
         folder = self.path / "meta" / key
-        record = read_json(folder / "meta.json")
-        if record is None:
+        record = _object(folder / "meta.json")
+        try:
+            return (load_file(folder / "state.safetensors"), record) if record else None
+        except (OSError, SafetensorError, ValueError, KeyError):
             return None
-        return load_file(folder / "state.safetensors"), record
 
     def state_bytes(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
         """Return the bytes of the tensors' file and the record of a finished meta-fit, or None."""
@@ -211,5 +220,18 @@ def read_json(path: Path) -> Any:
     """Return the value of a JSON file, or None where there is none or it is not whole."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, {} where there is none or it is not whole."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
+def _is_manifest(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    parts = [value.get(key, {}) for key in ("environment", "datasets", "splits")]
+    return all(isinstance(part, dict) for part in parts) and all(isinstance(one, dict) for one in parts[1].values())

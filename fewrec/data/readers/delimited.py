@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import warnings
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from fewrec.data.readers.packed import open_bytes
 from fewrec.errors import DataError
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "double colon", " ": "space"}
+UNREADABLE = (OSError, EOFError, zlib.error)  # what reading a file raises, one packed by gzip too
 _SAMPLE = 1 << 16
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]  # of numbers; an id may be called NA
 _PARQUET = (".parquet", ".pq")
@@ -42,14 +45,16 @@ class OwnTable:
     def _line(self, row: int) -> int:
         """Count lines as they stand in the file: blank ones and line breaks in quotes included. Only errors pay."""
         text = _text(self.path, self.delimiter == "::")
-        lines = csv.reader(io.StringIO(text), delimiter=_one(self.delimiter or ","), quoting=_quoting(self.path))
+        quoting = _quoting(self.path)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=_one(self.delimiter or ","), quoting=quoting)
         wanted, line = row + int(self.header), 1
-        for fields in lines:
-            if fields and not (len(fields) == 1 and not fields[0].strip()):
-                if wanted == 0:
-                    return line
-                wanted -= 1
-            line = lines.line_num + 1
+        with suppress(csv.Error):  # a field too long for this module, not for pandas: the line before it, then
+            for fields in lines:
+                if fields and not (len(fields) == 1 and not fields[0].strip()):
+                    if wanted == 0:
+                        return line
+                    wanted -= 1
+                line = lines.line_num + 1
         return line
 
 
@@ -124,7 +129,9 @@ def read_delimited(
 def read_parquet(path: Path) -> OwnTable:
     """Return all rows of a Parquet file, see ``fewrec.data.parquet.read_flat``."""
     _check_is_file(path)
-    return OwnTable(path, read_flat(path), True, None)
+    frame = read_flat(path)
+    frame.columns = [str(name) for name in frame.columns]
+    return OwnTable(path, frame, True, None)
 
 
 def not_utf8(path: Path) -> DataError:
@@ -152,7 +159,7 @@ def _bytes(path: Path, limit: int = -1) -> bytes:
     try:
         with open_bytes(path) as stream:
             return stream.read(limit)
-    except (OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: can't be read ({error})") from None
 
 
@@ -193,7 +200,10 @@ def _quoting(path: Path) -> Literal[0, 3]:
 def _split(line: str, delimiter: str, path: Path) -> list[str]:
     if delimiter == "::":
         return line.split("::")
-    return next(csv.reader([line], delimiter=delimiter, quoting=_quoting(path)), [])
+    try:
+        return next(csv.reader([line], delimiter=delimiter, quoting=_quoting(path)), [])
+    except csv.Error as error:
+        raise DataError(f"{path}:1: {error}") from None
 
 
 def _one(delimiter: str) -> str:
@@ -204,12 +214,15 @@ def _ragged(table: OwnTable, error: Exception) -> DataError:
     """Return the error that names the first line with more columns than the first."""
     delimiter = table.delimiter or ","
     text = _text(table.path, delimiter == "::")
-    lines = csv.reader(io.StringIO(text), delimiter=_one(delimiter), quoting=_quoting(table.path))
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_one(delimiter), quoting=_quoting(table.path))
     width, line = None, 1
-    for fields in lines:
-        if fields:
-            width = len(fields) if width is None else width
-            if len(fields) > width:
-                return DataError(f"{table.path}:{line}: {len(fields)} columns, but {width} in the first line")
-        line = lines.line_num + 1
+    try:
+        for fields in lines:
+            if fields:
+                width = len(fields) if width is None else width
+                if len(fields) > width:
+                    return DataError(f"{table.path}:{line}: {len(fields)} columns, but {width} in the first line")
+            line = lines.line_num + 1
+    except csv.Error as problem:
+        return DataError(f"{table.path}:{line}: {problem}")
     return DataError(f"{table.path}: not a readable table ({str(error).strip()})")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewrec.data.readers.delimited import not_utf8
+from fewrec.data.readers.delimited import UNREADABLE, not_utf8
 from fewrec.data.readers.packed import open_bytes
 from fewrec.data.validate import RawRatings
 from fewrec.errors import DataError
@@ -103,9 +103,9 @@ def read_fields(
         raise DataError(f"{path}: the file is empty") from None
     except UnicodeDecodeError:
         raise not_utf8(path) from None
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RuntimeWarning) as error:
         raise _no_number(path, layout, width, numbers, error) from None
-    except (OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: can't be read ({error})") from None
     if layout.header and (lacking := [name for name in numbers if name not in frame.columns]):
         shown = ", ".join(map(str, frame.columns[:12]))
@@ -125,6 +125,7 @@ def _parse(path: Path, layout: Layout, width: int | None, numbers: Mapping[Any, 
         source, separator = io.BytesIO(_bytes(path).replace(separator.encode(), b"\t")), "\t"
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
+        warnings.simplefilter("error", RuntimeWarning)  # 1e150 is read as a whole number, which it overflows
         return pd.read_csv(
             source,
             sep=separator,
@@ -245,5 +246,5 @@ def int_ids(column: pd.Series) -> np.ndarray:
     """Return a column of ids as int64 where all are whole numbers, else as text."""
     try:
         return column.astype(np.int64).to_numpy()
-    except ValueError:
+    except (ValueError, OverflowError):
         return column.astype(object).to_numpy()
