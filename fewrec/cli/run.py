@@ -12,6 +12,7 @@ import click
 from fewrec.cli.group import console
 from fewrec.cli.options import (
     OWN_DATA,
+    Number,
     backbone_option,
     grid_options,
     machine_options,
@@ -59,7 +60,7 @@ from fewrec.cli.options import (
     help="Follow the run in tensorboard, wandb (offline unless WANDB_MODE is set) or mlflow; writes into OUT/tracking.",
 )
 @machine_options
-@click.option("--time-limit", type=float, metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
+@click.option("--time-limit", type=Number(), metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
 @click.option("--out", type=click.Path(), help="Results folder (default: results/SUITE).")
 @click.option("--dry-run", is_flag=True, help="Print the cells and an estimate of the time, and stop.")
 @own_data_options
@@ -67,7 +68,7 @@ def command(suite: str, dry_run: bool, time_limit: float | None, track: tuple[st
     """Run SUITE (a name or a TOML file) and print its leaderboard. Interrupted runs are resumed."""
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and options["datasets"]:
-        raise click.UsageError("--data and --dataset exclude one another")
+        raise click.UsageError("--data and --dataset exclude one another; give one of them")
     dataset = open_own(**own)
     from fewrec.runner import api  # imports torch: after the cheap checks
     from fewrec.tracking.base import open_trackers

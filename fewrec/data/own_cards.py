@@ -91,8 +91,8 @@ def open_card(card: Card) -> Dataset:
         actual = sha256_of(Path(path))
         if actual != expected:
             raise DataError(
-                f"{card.name}: {path} has changed since the data set was added (sha256 {expected} then, {actual} now); "
-                f"if that is right: {again}"
+                f"{card.name}: {path} has changed since the data set was added (sha256 {expected[:12]}... then, "
+                f"{actual[:12]}... now); if that is right: {again}"
             )
     options = {key: value for key, value in own.options.model_dump().items() if value is not None}
     if own.users is not None:

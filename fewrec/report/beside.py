@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 BY_USER = "by-user.parquet"
 
@@ -53,7 +53,8 @@ def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
         try:
             part = pq.read_table(file).to_pandas()
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: can't be read ({str(error).splitlines()[0]}); run the suite again") from None
+            reason = "it is damaged" if isinstance(error, pa.ArrowException) else reason_of(error)
+            raise DataError(f"{file}: can't be read ({reason}); run the suite again") from None
         if file.parent != folder:
             part.insert(0, "cell", file.parent.name)
         if list(part.columns) != list(kind.columns):

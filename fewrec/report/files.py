@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fewrec.errors import DataError, FolderError
+from fewrec.errors import DataError, FolderError, reason_of
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -29,10 +29,19 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
         write(part)
         part.replace(path)
     except OSError as error:
-        raise FolderError(f"{path}: can't be written ({error.strerror or error}); choose another folder") from error
+        raise FolderError(f"{path}: can't be written ({reason_of(error)}); choose another folder") from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raise ``FolderError``, naming the option, where ``folder`` can't be made or written; nothing is made here."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise FolderError(f"{option} {folder}: {there} is a file, not a folder; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FolderError(f"{option} {folder}: can't write there (no permission); choose another folder")
 
 
 def json_bytes(value: Any) -> bytes:
@@ -47,7 +56,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); remove its folder and run the suite again") from error
+        said = f"not readable as JSON ({reason_of(error)})"
+        raise DataError(f"{path}: {said}; remove its folder and run the suite again") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds no JSON object; remove its folder and run the suite again")
     return value

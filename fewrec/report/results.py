@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
 from fewrec.report.naming import TASK, protocol_names, row_labels, state_rank
@@ -205,9 +205,14 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
     if metadata.get("schema", 1) != 1:
         raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
     spec = metadata["spec"]
+    for name, kind, said in (("spec", dict, "a table"), ("spec_hash", str, "text"), ("status", str, "text")):
+        if not isinstance(metadata[name], kind):
+            raise DataError(f"{file}: its {name} is not {said}; it was not written by fewrec")
     for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
         if name not in spec:
             raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
+    if not isinstance(spec["protocol"], dict):
+        raise DataError(f"{file}: its protocol is not a table; it was not written by fewrec")
     return metadata
 
 
@@ -223,7 +228,7 @@ def _read_scores(file: Path, cell: str | None = None) -> pd.DataFrame:
     try:
         frame = pq.read_table(file).to_pandas()
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "it is damaged" if isinstance(error, pa.ArrowException) else reason_of(error)
         raise DataError(f"{file}: can't be read ({reason}); remove it and run the suite again") from error
     if cell is not None:
         frame.insert(0, "cell", cell)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewrec.episodes.frozen import FrozenTask
-from fewrec.errors import DataError, nearest
+from fewrec.errors import DataError, nearest, reason_of
 
 _KEYS = ("episode", "user", "item")
 _SD = "sd"  # optional
@@ -163,16 +163,15 @@ def _read_parquet(path: Path, most: int, several: bool) -> pd.DataFrame:
                 else:
                     fits = pa.types.is_integer(kind) or pa.types.is_floating(kind)
                 if not fits:
-                    raise DataError(f"{path}: column '{name}' is {kind}, not {'text' if name == 'task' else 'numbers'}")
+                    raise DataError(f"{path}: column '{name}' has to hold {'text' if name == 'task' else 'numbers'}")
             if file.metadata.num_rows > most:
                 raise DataError(f"{path}: {file.metadata.num_rows:,} rows, at least twice as many as the query has")
         table = pq.read_table(path, columns=wanted, read_dictionary=["task"] if "task" in wanted else None)
         return table.replace_schema_metadata(None).to_pandas()  # what pandas wrote about it may be anything
     except (OSError, pa.ArrowException, MemoryError, ValueError, TypeError) as error:
-        said = str(error).strip().splitlines()
         raise DataError(
-            f"{path}: not a readable Parquet file ({said[0][:200] if said else type(error).__name__})"
-        ) from None
+            f"{path}: not a readable Parquet file: damaged, or of another kind; write the predictions again"
+        ) from error
 
 
 def _read_csv(path: Path, most: int, several: bool) -> pd.DataFrame:
@@ -191,7 +190,5 @@ def _read_csv(path: Path, most: int, several: bool) -> pd.DataFrame:
         pd.errors.EmptyDataError,
         ValueError,
     ) as error:
-        said = str(error).strip().splitlines()
-        raise DataError(
-            f"{path}: not a readable CSV file ({said[0][:200] if said else type(error).__name__})"
-        ) from None
+        empty = isinstance(error, pd.errors.EmptyDataError)
+        raise DataError(f"{path}: not a readable CSV file ({'it is empty' if empty else reason_of(error)})") from None

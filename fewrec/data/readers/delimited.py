@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Literal
 
 import pandas as pd
 
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "double colon", " ": "space"}
 _SAMPLE = 1 << 16
@@ -66,6 +67,10 @@ def first_row(path: Path, delimiter: str | None = None) -> tuple[list[str], str]
     lines = [line for line in text.splitlines()[:50] if line.strip()]
     if not lines:
         raise DataError(f"{path}: the file is empty")
+    if re.match(r"\s*<(!doctype|html|\?xml)", lines[0], re.IGNORECASE):
+        raise DataError(f"{path}:1: this is a web page, not a table; the download may have gone wrong")
+    if lines[0].lstrip().startswith(("{", "[")):
+        raise DataError(f"{path}:1: this is JSON, not a table; write it as CSV, one rating a line")
     if delimiter is None:
         delimiter = _guess_delimiter(lines, path)
     delimiter = {name: character for character, name in DELIMITERS.items()}.get(delimiter, delimiter)
@@ -122,7 +127,9 @@ def read_parquet(path: Path) -> OwnTable:
     try:
         frame = pd.read_parquet(path)
     except Exception as error:  # pyarrow has many kinds, and none of them concerns the user
-        raise DataError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+        raise DataError(
+            f"{path}: not a readable Parquet file: damaged, or of another kind; write it again, or mend its ending"
+        ) from error
     frame.columns = [str(name) for name in frame.columns]
     return OwnTable(path, frame.reset_index(drop=True), True, None)
 
@@ -153,11 +160,15 @@ def _bytes(path: Path, limit: int = -1) -> bytes:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
             return stream.read(limit)
     except (OSError, EOFError) as error:
-        raise DataError(f"{path}: can't be read ({error})") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)})") from None
 
 
 def _text(path: Path, colons_to_tabs: bool, limit: int = -1) -> str:
     content = _bytes(path, limit)
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}:1: not UTF-8 but UTF-16; save it as UTF-8")
+    if content[:4] == b"PK\x03\x04":
+        raise DataError(f"{path}: this is a spreadsheet or a ZIP archive, not a text file; save the table as CSV")
     if b"\0" in content[:_SAMPLE]:
         raise DataError(f"{path}:1: not a text file in UTF-8; save it as UTF-8 text (or give it the ending .parquet)")
     if limit > 0 and len(content) == limit:
@@ -210,6 +221,13 @@ def _ragged(table: OwnTable, error: Exception) -> DataError:
         if fields:
             width = len(fields) if width is None else width
             if len(fields) > width:
-                return DataError(f"{table.path}:{line}: {len(fields)} columns, but {width} in the first line")
+                said = f"{len(fields)} columns, but {width} in the first line"
+                if _quoting(table.path) != csv.QUOTE_NONE:
+                    said += f" (a value with a {DELIMITERS[delimiter]} in it needs quotes)"
+                return DataError(f"{table.path}:{line}: {said}")
         line = lines.line_num + 1
+    opened = re.search(r"EOF inside string starting at row (\d+)", str(error))
+    if opened:
+        row = int(opened[1]) - int(table.header)
+        return DataError(f'{table.path}:{table._line(row)}: a quote (") is opened there, and never closed')
     return DataError(f"{table.path}: not a readable table ({str(error).strip()})")
