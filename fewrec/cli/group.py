@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+# A command without arguments prints its help; click raises that since 8.2.
+_HELP: tuple[type[Exception], ...] = tuple(filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)]))
+
+
 class Refused(click.ClickException):
     """What can't be done, said in one line."""
 
@@ -44,7 +48,7 @@ def refusal(error: click.UsageError, command: click.Command) -> Refused:
         several = re.search(r"requires (\d+) arguments", error.message)
         return Refused(f"{error.option_name} needs {f'{several[1]} values' if several else 'a value'} behind it")
     if isinstance(error, click.BadParameter) and error.param is not None:
-        name = error.param.opts[0] if isinstance(error.param, click.Option) else error.param.make_metavar(error.ctx)
+        name = error.param.opts[0] if isinstance(error.param, click.Option) else _name(error.param)
         if isinstance(error, click.MissingParameter):
             return Refused(f"{name} is missing{hint}")
         return Refused(f"{name}: {error.message.rstrip('.')}")
@@ -52,6 +56,10 @@ def refusal(error: click.UsageError, command: click.Command) -> Refused:
     if extra:
         return Refused(f"'{extra[1]}' is one argument too many{hint}")
     return Refused(error.message)
+
+
+def _name(argument: click.Parameter) -> str:
+    return argument.metavar or (argument.name or "").upper()
 
 
 class Commands(click.Group):
@@ -91,7 +99,7 @@ class Commands(click.Group):
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
             return super().make_context(*args, **kwargs)
-        except click.exceptions.NoArgsIsHelpError:
+        except _HELP:
             raise
         except click.UsageError as error:
             raise refusal(error, self) from None
@@ -99,7 +107,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except click.exceptions.NoArgsIsHelpError:
+        except _HELP:
             raise
         except click.UsageError as error:
             raise refusal(error, self) from None

@@ -166,7 +166,7 @@ def test_a_suite_without_tuned_rows_is_dumped_as_before():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("budget = 20", "budgte = 20"), "bias.toml: .*learners, row 1: unknown key 'tuned.budgte'; did you mean 'budget'"),
+        (("budget = 20", "budgte = 20"), "bias.toml: .*, row 1: unknown key 'tuned.budgte'; did you mean 'budget'"),
         (("budget = 20", "budget = 0"), "bias.toml: .*learners, row 1: tuned.budget: 0 is below 1"),
         (("[learners.tuned]", "[learners.made]"), "learners, row 1: unknown key 'made'"),
         ((TUNED[TUNED.index("[learners.tuned]") :], ""), r"row 'bias \(tuned\)' has no table \[learners.tuned\]"),
