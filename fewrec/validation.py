@@ -63,11 +63,13 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
     deepest = max(rivals, key=lambda one: len(_without_branches(one["loc"])))
     location = _without_branches(deepest["loc"])
     rivals = [one for one in rivals if _without_branches(one["loc"]) == location]
-    place, key = _place(location, of_list=isinstance(deepest["input"], (dict, list)) and deepest["type"] != "missing")
+    place, key = map(
+        _plain, _place(location, of_list=isinstance(deepest["input"], (dict, list)) and deepest["type"] != "missing")
+    )
     if deepest["type"] == "extra_forbidden":
         known = set() if model is None else _fields_at(model, deepest["loc"])
         return Problem(key, place, nearest(key.rsplit(".", 1)[-1], known), unknown=True)
-    return Problem(key, place, _said(deepest, rivals))
+    return Problem(key, place, _plain(_said(deepest, rivals)))
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
@@ -105,6 +107,11 @@ def _place(location: tuple[int | str, ...], of_list: bool) -> tuple[str, str]:
         between = ": " if ", row" in place else "." * bool(place)
         place += f", row {part + 1}" if isinstance(part, int) else f"{between}{part}"
     return place, ".".join(map(str, parts[last + 1 :]))
+
+
+def _plain(text: str) -> str:
+    """Return a text in one line, without what a terminal would obey: keys and values come from files of others."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _said(problem: ErrorDetails, rivals: list[ErrorDetails]) -> str:

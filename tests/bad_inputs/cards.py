@@ -188,7 +188,7 @@ CASES = (
     Case(
         "FEWREC_CARDS is a file",
         "data add mine.csv",
-        "mine.csv/cards/mine.toml: the card can't be written (Not a directory); FEWREC_CARDS names another folder",
+        "mine.csv/cards/mine.toml: the card can't be written (a file stands where a folder should be); let FEWREC_CARDS name another folder",
         env={"FEWREC_CARDS": "mine.csv/cards"},
     ),
     Case("adding a file that isn't there", "data add ratings.csv", "ratings.csv: no such file"),

@@ -16,7 +16,7 @@ from pyarrow import json as arrow_json
 from fewrec.data.readers.raw import RawFiles
 from fewrec.data.readers.text import item_text, join_genres, plain_text
 from fewrec.data.validate import RawRatings
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 _BLOCK = 1 << 24  # bytes parsed at once; the longest line, a review or a product, has to fit
 
@@ -61,7 +61,7 @@ def _read(reviews: Path, names: dict[str, pa.DataType], products: Path, item: st
     except pa.ArrowInvalid as error:
         raise _bad_line(reviews, names, error) from None
     except (OSError, EOFError) as error:
-        raise DataError(f"{reviews}: can't be read ({error})") from None
+        raise DataError(f"{reviews}: can't be read ({reason_of(error)})") from None
 
     def where(row: int) -> str:
         lines = (number for number, line in _lines(reviews) if line.strip())
@@ -116,7 +116,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             yield from enumerate(stream, 1)
     except (OSError, EOFError) as error:
-        raise DataError(f"{path}: can't be read ({error})") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)})") from None
 
 
 def _bad_line(path: Path, names: dict[str, pa.DataType], error: Exception) -> DataError:
