@@ -64,7 +64,8 @@ class House(BaseModel):
         ({"rooms": 1, "pets": [{"kind": "cat"}, {"kind": "cow"}]}, "pets, row 2: type 'cow' is none of 'cat', 'dog'"),
         ({"rooms": 1, "pets": [{"lives": 3}]}, "pets, row 1: its type is missing"),
         ({"rooms": 1, "pets": [{"kind": "cat", "lives": -1}]}, "pets, row 1: cat.lives: -1 is below 0"),
-        ({"rooms": 1, "pets": [{"kind": "cat", "live\n": 1}]}, "pets, row 1: unknown key 'cat.live '; did you mean 'lives'?"),
+        ({"rooms": 1, "pets": [{"kind": "cat", "live\n": 1}]},
+         "pets, row 1: unknown key 'cat.live '; did you mean 'lives'?"),
     ],
 )  # fmt: skip
 def test_a_refused_value_is_named_in_plain_words(values, said):

@@ -23,6 +23,7 @@ from fewrec.errors import DataError, nearest, shown
 _ROLES = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIME}
 _OPTIONS = {"user": "--user-col", "item": "--item-col", "rating": "--rating-col", "timestamp": "--time-col"}
 _SKIPPED = {"_", "-"}
+_CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"  # tabs and line breaks may stand in quotes
 
 
 def looks_like_a_file(name: str) -> bool:
@@ -169,8 +170,8 @@ def _read_ratings(
 
 def _refuse_unprintable(ids: np.ndarray, role: str, given: Any, table: OwnTable) -> None:
     """Raise DataError at an id with a control character (NUL, escape ...), which no file of ids means to have."""
-    if ids.dtype != np.int64 and any(not one.isprintable() and re.search(r"[\x00-\x1f\x7f]", one) for one in ids):
-        row = int(np.argmax(given.astype(str).str.contains(r"[\x00-\x1f\x7f]")))
+    if ids.dtype != np.int64 and any(not one.isprintable() and re.search(_CONTROL, one) for one in ids):
+        row = int(np.argmax(given.astype(str).str.contains(_CONTROL)))
         raise DataError(f"{table.where(row)}: {role} {shown(str(given.iloc[row]))} has a control character; remove it")
 
 
