@@ -9,6 +9,10 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--write", action="store_true", help="write committed tables that tests compare with")
+
+
 @pytest.fixture(scope="session")
 def ml_100k():
     """MovieLens-100K, fetched at first use; what needs it is skipped, with the reason, where it can't be had."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fewrec.data.table import RatingTable, Scale
-from fewrec.errors import DataError
+from fewrec.errors import DataError, shown
 
 _MILLISECONDS = 1e11  # a time stamp above this, in seconds, would be after the year 5138
 
@@ -74,11 +76,18 @@ def numeric_ratings(raw: RawRatings) -> np.ndarray:
     bad = ~np.isfinite(number)
     if bad.any():
         row = int(np.argmax(bad))
-        shown = values.iloc[row]
-        missing = pd.isna(shown) or not str(shown).strip()
-        text = "rating is missing (empty or NaN)" if missing else f"rating '{shown}' is not a finite number"
-        raise DataError(f"{raw.where(row)}: {text}")
+        raise DataError(f"{raw.where(row)}: {_why_no_rating(values.iloc[row])}")
     return number
+
+
+def _why_no_rating(value: Any) -> str:
+    if pd.isna(value) or not str(value).strip():
+        return "rating is missing (empty or NaN)"
+    text = str(value).strip()
+    if re.fullmatch(r"[+-]?inf(inity)?", text, re.IGNORECASE):
+        return f"rating {shown(text)} is not a finite number"
+    comma = f" (write {text.replace(',', '.')}, with a point)" if re.fullmatch(r"-?\d+,\d+", text) else ""
+    return f"rating {shown(text)} is not a number{comma}"
 
 
 def code_ids(ids: pd.Series, role: str, where: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
@@ -177,9 +186,9 @@ def seconds(column: pd.Series | None, where: Callable[[int], str]) -> tuple[np.n
         dates = pd.to_datetime(column.astype(str), format="ISO8601", errors="coerce", utc=True)
         if dates.isna().any():
             row = int(np.argmax(dates.isna().to_numpy()))
-            shown = column.iloc[row]
+            given = shown(str(column.iloc[row]))
             raise DataError(
-                f"{where(row)}: timestamp '{shown}' is neither seconds since 1970 nor a date like 2005-03-31"
+                f"{where(row)}: timestamp {given} is neither seconds since 1970 nor a date like 2005-03-31"
             )
         column = dates
     if getattr(column.dt, "tz", None) is not None:

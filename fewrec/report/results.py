@@ -209,11 +209,14 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
     if metadata.get("schema", 1) != 1:
         raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
     spec = metadata["spec"]
-    if not isinstance(spec, dict):
-        raise DataError(f"{file}: the cell's spec is no JSON object; it was not written by fewrec")
+    for name, kind, said in (("spec", dict, "a table"), ("spec_hash", str, "text"), ("status", str, "text")):
+        if not isinstance(metadata[name], kind):
+            raise DataError(f"{file}: its {name} is not {said}; it was not written by fewrec")
     for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
         if name not in spec:
             raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
+    if not isinstance(spec["protocol"], dict):
+        raise DataError(f"{file}: its protocol is not a table; it was not written by fewrec")
     from fewrec.report.stored import check_cell
 
     return check_cell(metadata, file)

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fewrec.errors import FolderError
+from fewrec.errors import FolderError, reason_of
 from fewrec.runner.cell import SCHEMA, CellSpec
 from fewrec.runner.environment import differences
 
@@ -47,7 +47,7 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise FolderError(
-                f"--out {self.path}: can't write there ({error.strerror}); choose another folder"
+                f"--out {self.path}: can't write there ({reason_of(error)}); choose another folder"
             ) from None
         free = shutil.disk_usage(self.path).free
         if free < _LEAST_FREE_BYTES:

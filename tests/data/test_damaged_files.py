@@ -106,7 +106,7 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("option", "head"), [("items", "item,title\n"), ("users", "user,age\n")])
 def test_a_table_of_a_header_alone_says_that_it_has_no_rows(own, option, head):
     (own / "table.csv").write_text(head)
-    with pytest.raises(DataError, match=r"^table\.csv: the table has no rows$"):
+    with pytest.raises(DataError, match=rf"^table\.csv: the file ends before its first {option[:-1]}$"):
         load_own("my.csv", **{option: "table.csv"})
 
 
@@ -132,7 +132,7 @@ def test_a_column_that_comes_twice_in_ones_own_parquet_is_named(own):
     columns = [pa.array([1, 2]), pa.array([1, 1]), pa.array([3.0, 4.0]), pa.array([3.0, 4.0])]
     pq.write_table(pa.Table.from_arrays(columns, ["user", "item", "rating", "rating"]), own / "r.parquet")
     with pytest.raises(
-        DataError, match=r"^r\.parquet: .* \(it has several columns 'rating'\)$"
+        DataError, match=r"^r\.parquet: .* \(it has several columns 'rating'\)"
     ):
         load_own("r.parquet")
 

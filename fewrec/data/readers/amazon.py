@@ -19,7 +19,7 @@ from fewrec.data.readers.packed import open_bytes
 from fewrec.data.readers.raw import RawFiles
 from fewrec.data.readers.text import item_text, join_genres, plain_text
 from fewrec.data.validate import RawRatings
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 _BLOCK = 1 << 24  # bytes parsed at once; the longest line, a review or a product, has to fit
 _NULL = re.compile(rb"(?:^|[}\n])\s*null")
@@ -67,7 +67,7 @@ def _read(reviews: Path, names: dict[str, pa.DataType], products: Path, item: st
         reason = str(error).splitlines()[0]
         raise _first_bad_line(reviews, names) or DataError(f"{reviews}: not JSON lines ({reason})") from None
     except UNREADABLE as error:
-        raise DataError(f"{reviews}: can't be read ({error})") from None
+        raise DataError(f"{reviews}: can't be read ({reason_of(error)})") from None
 
     def where(row: int) -> str:
         lines = (number for number, line in _lines(reviews) if line.strip())
@@ -122,7 +122,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with open_bytes(path) as stream:
             yield from enumerate(stream, 1)
     except UNREADABLE as error:
-        raise DataError(f"{path}: can't be read ({error})") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)})") from None
 
 
 class _Watched(io.RawIOBase):
