@@ -179,6 +179,21 @@ def test_a_local_ray_says_nothing_on_the_terminal_and_is_gone_with_the_run(tmp):
     assert "bias" in done.stdout and "ray" not in done.stdout.lower().replace(str(tmp).lower(), "")
 
 
+class LooksAround(Reporter):
+    """Notes at which address the Ray of a run is."""
+
+    def finished(self, spec, status):
+        self.addresses = [node["NodeManagerAddress"] for node in ray.nodes()]
+
+
+def test_a_local_ray_is_on_the_loopback_interface_alone(serial, tmp):
+    options, _ = serial
+    reporter = LooksAround()
+    options = {**options, "learners": ["bias"], "shots": [2], "reporter": reporter}
+    fewrec.run(**options, out=tmp / "loopback", executor="ray", jobs=1)
+    assert reporter.addresses == ["127.0.0.1"] and not ray.is_initialized()
+
+
 @pytest.mark.parametrize("name", ["../x.json", "/etc/x.json", "a/../../x.json", "", "..\\x.json", "c:x", "a//b"])
 def test_shipped_files_stay_in_their_folder(name, tmp_path, monkeypatch):
     monkeypatch.setenv("FEWREC_CACHE", str(tmp_path / "cache"))
