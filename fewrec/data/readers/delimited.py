@@ -126,7 +126,8 @@ def read_parquet(path: Path) -> OwnTable:
     """Return all rows of a Parquet file."""
     _check_is_file(path)
     try:
-        frame = read_bounded(path, flat=True).to_pandas()
+        # What pandas wrote about the table may be anything: an index of a billion rows, say.
+        frame = read_bounded(path, flat=True).replace_schema_metadata(None).to_pandas()
     except Exception as error:  # pyarrow has many kinds, and none of them concerns the user
         said = str(error).splitlines() or [type(error).__name__]
         raise DataError(f"{path}: not a readable Parquet file ({said[0]})") from None
