@@ -113,6 +113,16 @@ def test_a_table_of_a_header_alone_says_that_it_has_no_rows(own, option, head):
         load_own("my.csv", **{option: "table.csv"})
 
 
+def test_a_column_of_users_without_a_value_is_one_of_empty_categories(own):
+    pq.write_table(
+        pa.table({"user": [1, 2], "x": pa.array([None, None], pa.float64()), "age": [20, 30]}), own / "u.parquet"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = load_own("my.csv", users="u.parquet").user_features
+    assert features.to_dict("list") == {"x": ["", ""], "age": [20.0, 30.0]}
+
+
 def test_a_note_shows_a_columns_name_without_what_a_terminal_would_obey(own):
     (own / "items.csv").write_text("item,title,\x1b[2J\n10,A,x\n")
     assert "items.csv: not used: \\x1b[2J" in load_own("my.csv", items="items.csv").notes
