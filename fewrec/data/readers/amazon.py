@@ -129,7 +129,8 @@ class _Watched(io.RawIOBase):
     """A stream that is looked at before Arrow's parser sees it: a line that is ``null`` makes that one crash."""
 
     def __init__(self, stream: Any, first_bad_line: Callable[[], DataError | None]) -> None:
-        self._stream, self._first_bad_line, self._tail = stream, first_bad_line, b" "
+        self._stream, self._first_bad_line = stream, first_bad_line
+        self._tail: bytes | None = b" "
 
     def readable(self) -> bool:
         return True

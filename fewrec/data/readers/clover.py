@@ -22,7 +22,8 @@ def read(folder: Path, name: str = "") -> RawFiles:
     ``{set}.json`` maps a user to a list of items, ``{set}_y.json`` to their ratings; ``user_profile.json`` maps a user
     to codes, of which the first is the user's own.
     """
-    users, items, ratings, places, sets = [], [], [], [], {}
+    users, items, ratings, places = [], [], [], []
+    sets: dict[str, int] = {}
     for which, meta_set in enumerate(META_SETS):
         file = folder / f"{meta_set}.json"
         of_items, of_ratings = (_mapping(folder / f"{meta_set}{ending}.json") for ending in ("", "_y"))
