@@ -79,10 +79,25 @@ def said(folder, card: str, format: str, files: dict, stem: str = "") -> str:
          "user_profile.json: user 2 has another number of codes than the first"),
         ("clover-ml-100k", "clover", CLOVER_FILES | {"user_warm_state.json": json.dumps({"7": [3, [0]], "2": [1]})},
          "user_warm_state.json: user 7 has an item that is no code, or a rating that is no number"),
+        ("clover-ml-100k", "clover",
+         CLOVER_FILES | {"user_warm_state_y.json": json.dumps({"7": [5, 10**400], "2": [4]})},
+         "user_warm_state.json: user 7 has an item that is no code, or a rating that is no number"),
+        ("clover-ml-100k", "clover",
+         CLOVER_FILES | {"user_warm_state.json": json.dumps({"7": [3, "\ud800"], "2": [1]})},
+         "user_warm_state.json: not JSON ('utf-8' codec can't encode character '\\ud800' in position 11: "
+         "surrogates not all)"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_in_one_line(tmp_path, card, format, files, message):
     assert said(tmp_path, card, format, files, "u" if card == "ml-100k" else "") == message
+
+
+def test_half_a_character_in_a_products_title_is_shown_as_one_that_is_unknown(tmp_path):
+    meta = lines({"asin": "B1", "title": "A \ud83d card"})
+    for name, content in (AMAZON | {"meta_Gift_Cards.json": meta}).items():
+        (tmp_path / name).write_text(content)
+    data = read_files(load_card("amazon-2018-gift-cards"), tmp_path, "amazon-2018", "")
+    assert "A \ufffd card" in data.catalog.text["title"].tolist() and data.catalog.text_sha256
 
 
 def test_the_word_null_behind_a_brace_in_a_review_is_a_text(tmp_path):

@@ -93,7 +93,7 @@ def _products(path: Path, wanted: set[str], item: str, genres: str) -> tuple[np.
             key = entry[item]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"{path.name}:{number}: not a JSON object with a field {item}") from None
-        if key in wanted:
+        if isinstance(key, str) and key in wanted:
             ids.append(key)
             titles.append(_title(entry.get("title")))
             kinds.append(_kinds(entry.get(genres)))
