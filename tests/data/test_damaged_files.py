@@ -128,6 +128,13 @@ def test_a_table_of_a_header_alone_says_that_it_has_no_rows(own, option, head):
         load_own("my.csv", **{option: "table.csv"})
 
 
+def test_ratings_near_the_end_of_what_a_number_holds_are_read_without_a_warning(own):
+    (own / "my.csv").write_text("user,item,rating\n1,10,1.7e308\n2,10,-1.7e308\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_own("my.csv").scale.high == 1.7e308
+
+
 def test_a_column_of_users_without_a_value_is_one_of_empty_categories(own):
     pq.write_table(
         pa.table({"user": [1, 2], "x": pa.array([None, None], pa.float64()), "age": [20, 30]}), own / "u.parquet"
