@@ -125,8 +125,9 @@ def check_scale(rating: np.ndarray, scale: Scale, where: Callable[[int], str]) -
             f"(give --scale {other.low:g} {other.high:g} if it is right)"
         )
     if scale.step:
-        steps = (rating - scale.low) / scale.step
-        bad = np.abs(steps - np.round(steps)) > 1e-6
+        with np.errstate(over="ignore", invalid="ignore"):
+            steps = (rating - scale.low) / scale.step
+            bad = np.abs(steps - np.round(steps)) > 1e-6
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(f"{where(row)}: rating {rating[row]:g} is not on the scale's steps of {scale.step:g}")
@@ -156,8 +157,10 @@ def guess_scale(rating: np.ndarray, including: Scale | None = None) -> Scale:
 def scale_step(rating: np.ndarray, low: float) -> float | None:
     """Return 1 or 0.5 if all ratings lie at such steps above ``low``, else None: continuous."""
     for step in (1.0, 0.5):
-        steps = (rating - low) / step
-        if np.all(np.abs(steps - np.round(steps)) < 1e-9):
+        with np.errstate(over="ignore", invalid="ignore"):  # of ratings near the end of what a number holds
+            steps = (rating - low) / step
+            on_steps = np.abs(steps - np.round(steps)) < 1e-9
+        if on_steps.all():
             return step
     return None
 

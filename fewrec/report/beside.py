@@ -14,7 +14,7 @@ from fewrec.errors import DataError
 from fewrec.report.rows import read_rows
 
 BY_USER = "by-user.parquet"
-_WHOLE = ("episode", "user", "other", "step", "n")
+_WHOLE = ("episode", "user", "other", "step")
 
 
 @dataclass(frozen=True)

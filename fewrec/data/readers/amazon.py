@@ -93,7 +93,7 @@ def _products(path: Path, wanted: set[str], item: str, genres: str) -> tuple[np.
             key = entry[item]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"{path.name}:{number}: not a JSON object with a field {item}") from None
-        if key in wanted:
+        if isinstance(key, str) and key in wanted:
             ids.append(key)
             titles.append(_title(entry.get("title")))
             kinds.append(_kinds(entry.get(genres)))
@@ -129,7 +129,8 @@ class _Watched(io.RawIOBase):
     """A stream that is looked at before Arrow's parser sees it: a line that is ``null`` makes that one crash."""
 
     def __init__(self, stream: Any, first_bad_line: Callable[[], DataError | None]) -> None:
-        self._stream, self._first_bad_line, self._tail = stream, first_bad_line, b" "
+        self._stream, self._first_bad_line = stream, first_bad_line
+        self._tail: bytes | None = b" "
 
     def readable(self) -> bool:
         return True
