@@ -5,7 +5,6 @@ Each function writes into a folder that the caller owns and throws away on failu
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fewrec.checksums import sha256_of
 from fewrec.data.sources import ArchiveSource, FilesSource, HubSource, PackageSource
 from fewrec.errors import DataError
 
@@ -30,12 +30,6 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 PIP_SECONDS = 1800.0
 _CHUNK = 1 << 18
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_sha256(actual: str, expected: str, what: str) -> None:

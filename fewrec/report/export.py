@@ -49,7 +49,8 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
 
 def write_cells(results: Results, folder: Path) -> None:
     """Write manifest.json (with all cells) and scores.parquet, which ``load_results`` reads like a run's folder."""
-    manifest = without_paths({**results.manifest, "cells": list(results.metadata)})
+    cells = [{name: one for name, one in cell.items() if name != "files"} for cell in results.metadata]  # of the run
+    manifest = without_paths({**results.manifest, "cells": cells})
     _write_frame(folder / "scores.parquet", results.scores)
     write_whole(folder / "manifest.json", json_bytes(manifest))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fewrec.checksums import unsealed
 from fewrec.errors import DataError, FolderError
 
 
@@ -41,9 +42,12 @@ def json_bytes(value: Any) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``; raise ``DataError`` naming the file where it is missing or broken."""
+    """Return the JSON object in ``path``, without its seal.
+
+    Raises ``DataError`` naming the file where it is missing, broken, or not what was sealed.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        value = unsealed(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
@@ -54,7 +55,8 @@ class Results:
     is one row a (cell, user), over all of the user's windows, and ``pairs`` has a row a (cell, user, other user): see
     ``fewrec.metrics.pair_counts``.
 
-    ``metadata``: each cell's JSON as stored, with ``timing`` and ``other_configurations``, in the order of ``cells``.
+    ``metadata``: each cell's JSON as stored, less its seal, with ``timing`` and ``other_configurations``, in the order
+    of ``cells``.
     ``unfinished``: folders of cells that hold no result yet.
     """
 
@@ -212,7 +214,15 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
 
 
 def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
-    parts = [_read_scores(file, metadata["spec_hash"]) for file in score_files(folder)]
+    sums = metadata.get("files")  # earlier versions recorded none
+    parts = []
+    for file in score_files(folder):
+        if sums and sha256_of(file) != sums.get(file.name):
+            raise DataError(
+                f"{file}: damaged, or not of this cell (its SHA-256 is not the one in cell.json); run the suite again, "
+                "which makes it anew"
+            )
+        parts.append(_read_scores(file, metadata["spec_hash"]))
     frame = _joined(parts)
     if frame.duplicated(["episode", "user"]).any():
         raise DataError(f"{folder}: a (episode, user) row occurs twice; remove this folder and run the suite again")

@@ -35,7 +35,7 @@ from fewrec.runner.records import (
     score_rows,
 )
 from fewrec.runner.splits import split_key, split_of
-from fewrec.runner.store import RunFolder
+from fewrec.runner.store import RunFolder, block_file
 from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
 from fewrec.seeding import digest
 from fewrec.tracking.base import Trackers
@@ -95,7 +95,7 @@ class CellRunner:
             raise  # not the learner's fault, and the next cell would meet it too
         except Exception as error:  # a learner may fail in any way; the others must go on
             status, reason = "failed", one_line(error)
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            self.folder.write_text(folder / "error.txt", traceback.format_exc())
         if status in ("failed", "timeout") and fitted is None:
             self._unusable[digest([spec.meta_fields(cls), code])] = (status, reason)
         self._write_record(spec, code, status, reason, fitted, folder, tuning)
@@ -124,6 +124,7 @@ class CellRunner:
             "loaded": fitted.learner.loaded() if fitted else {},
             "trainable_params": fitted.learner.trainable_parameters() if fitted else None,
             "tuning": tuning,
+            "files": self.folder.sums(spec) if status == "ok" else {},
         }  # fmt: skip
         self.folder.write_json(folder / "cell.json", record)
 
@@ -195,7 +196,7 @@ class CellRunner:
             return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
 
         starts = range(0, spec.episodes, spec.block)
-        missing = [start for start in starts if not _block(folder, start, spec).exists()]
+        missing = [start for start in starts if not block_file(folder, start // spec.block).exists()]
         self.reporter.episodes_done(spec.episodes - sum(min(spec.block, spec.episodes - s) for s in missing))
         batch = min(learner.batch_episodes, spec.block)
         reset_peak_memory(self.device)
@@ -227,20 +228,16 @@ class CellRunner:
                     steps.append(step_rows(part, said.prediction, spec.n_query, first, dataset.scale))
                 self.reporter.episodes_done(count)
             peak, device_peak = peak_memory_mb(self.device)
-            self.folder.write_json(
-                _block(folder, start, spec).with_suffix(".timing.json"),
+            frames = {"predictions": answers, "steps": steps, "block": parts}
+            self.folder.write_block(
+                folder, start // spec.block, {kind: pd.concat(rows) for kind, rows in frames.items() if rows},
                 {"batches": spent, "peak_mb": peak, "device_peak_mb": device_peak},
-            )
-            self.folder.write_parquet(folder / f"predictions-{start // spec.block:04d}.parquet", pd.concat(answers))
-            if steps:
-                self.folder.write_parquet(folder / f"steps-{start // spec.block:04d}.parquet", pd.concat(steps))
-            self.folder.write_parquet(_block(folder, start, spec), pd.concat(parts))
+            )  # fmt: skip
         if spec.protocol.history is not None:
             files = sorted(folder.glob("predictions-*.parquet"))
             prediction = pd.concat([pd.read_parquet(file) for file in files])["prediction"].to_numpy()
             by_user, pairs = rows_by_user(spec, episodes(0, spec.episodes), prediction, dataset)
-            self.folder.write_parquet(folder / PAIRS.file, pairs)
-            self.folder.write_parquet(folder / BY_USER, by_user)
+            self.folder.write_frames(folder, "by-user", {PAIRS.name: pairs, Path(BY_USER).stem: by_user})
         preferred = min(learner.batch_episodes, spec.episodes)
         if preferred > batch and not (folder / "throughput.json").exists():
             many = episodes(0, preferred)
@@ -274,7 +271,3 @@ def one_line(error: Exception) -> str:
     """Return an error as the one line that a record keeps."""
     text = " ".join(str(error).split())
     return text if isinstance(error, _MetaFitFailed) else f"{type(error).__name__}: {text}"[:300]
-
-
-def _block(folder: Path, start: int, spec: CellSpec) -> Path:
-    return folder / f"block-{start // spec.block:04d}.parquet"
