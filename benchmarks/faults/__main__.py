@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,8 @@ OUT = Path("results/faults")
 
 def main() -> int:
     arguments = _arguments()
+    # A shell ignores Ctrl-C in what it starts in the background, and so would the runs, which inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     names = list(dict.fromkeys(arguments.only)) or list(FAULTS)
     begun = time.monotonic()
     if arguments.work is not None:
@@ -55,10 +58,12 @@ def main() -> int:
             _say(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    given = " ".join(sys.argv[1:])
-    if arguments.only:
-        rows = merged(read(arguments.out), rows)
-    write(arguments.out, rows, time.monotonic() - begun, f"make faults{f' ARGS={given!r}' if given else ''}")
+    command = "make faults" + (f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
+    seconds = time.monotonic() - begun
+    if arguments.only and (old := read(arguments.out)):
+        rows = merged(old, rows)
+        command, seconds = f"make faults, last of it {command}", sum(row.seconds for row in rows)
+    write(arguments.out, rows, seconds, command)
     failed = sum(bool(row.problems) for row in rows)
     _say(f"{len(rows)} faults, {failed} failed; {arguments.out / 'report.md'} has all of them")
     return 1 if failed else 0

@@ -75,7 +75,12 @@ def draw_out(teller: Teller) -> None:
     teller.wrap(load, "read_files", "loading")
     teller.wrap(parsed, "_store", "loading")
     teller.seam(parsed, "sha256_of")
-    progress.LineReporter.phase = lambda self, name: teller.begin(name)
+
+    def phase(self: Any, name: str) -> None:
+        teller.begin(name)
+        teller.sleep()
+
+    progress.LineReporter.phase = phase
     teller.wrap(api, "write_leaderboard", "reporting")
     render.write_whole = drawn_out_writer(teller)
     original = store.RunFolder._replace

@@ -12,11 +12,11 @@ from .child import PHASES
 from .report import Row
 from .world import Ended, Place
 
-KILLS = 50
+KILLS, LEAST = 50, 5  # in all, and in each phase
 # Seconds slept at each seam of a phase that is drawn out, and how long one occurrence of it then takes at least.
-PAUSE = {"fetching": 0.2, "loading": 0.15, "prepare": 0.6, "meta-fit": 0.4, "adapt": 0.05, "writing": 0.2,
+PAUSE = {"fetching": 0.2, "loading": 0.15, "prepare": 0.9, "meta-fit": 0.9, "adapt": 0.1, "writing": 0.2,
          "reporting": 0.15}  # fmt: skip
-WINDOW = {"fetching": 1.2, "loading": 0.5, "prepare": 0.6, "meta-fit": 0.8, "adapt": 0.3, "writing": 0.6,
+WINDOW = {"fetching": 1.2, "loading": 0.5, "prepare": 0.6, "meta-fit": 0.7, "adapt": 0.2, "writing": 0.6,
           "reporting": 0.9}  # fmt: skip
 RESUME_LINE = "run the same command again"
 
@@ -26,9 +26,12 @@ def sigkill(campaign: Campaign, step: Callable[[], None]) -> list[Row]:
     """Kill the run and all that it started, then run it again to its end."""
     row = Row("SIGKILL", "the run and its children are killed at a random moment of a phase, then started again")
     rng = campaign.random("sigkill")
-    for number, phase in enumerate(campaign.spread(len(PHASES) if campaign.quick else KILLS)):
+    waiting = campaign.spread(len(PHASES) if campaign.quick else KILLS)
+    number = 0
+    while waiting:
+        phase, number = waiting.pop(0), number + 1
         place = place_for(campaign, phase)
-        where = f"kill {number + 1}, {phase}"
+        where = f"kill {number}, {phase}"
         asked = campaign.world.server.requests
         met, ended = hit(campaign, place, phase, rng, signal.SIGKILL)
         if not row.expect(ended.code == -signal.SIGKILL, f"{where}: the run ended before it was killed"):
@@ -38,10 +41,12 @@ def sigkill(campaign: Campaign, step: Callable[[], None]) -> list[Row]:
         if phase not in ("fetching",):
             row.expect(campaign.world.server.requests - asked <= int(phase == "loading"), f"{where}: fetched again")
         step()
+        if not waiting and not campaign.quick and number < 2 * KILLS:  # some came late, on a busy machine
+            waiting = [phase for phase in PHASES if row.phases.get(phase, 0) < LEAST]
     row.measured = {f"kills while {name}": count for name, count in sorted(row.phases.items())}
     if not campaign.quick:
-        short = [phase for phase in PHASES if row.phases.get(phase, 0) < 5]
-        row.expect(not short, f"fewer than 5 kills in {', '.join(short)}")
+        short = [phase for phase in PHASES if row.phases.get(phase, 0) < LEAST]
+        row.expect(not short, f"fewer than {LEAST} kills in {', '.join(short)}")
     return [row]
 
 
