@@ -5,7 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +67,41 @@ def _name(argument: click.Parameter) -> str:
     return argument.metavar or (argument.name or "").upper()
 
 
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal's number, as shells count
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does: what is complete stays."""
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Raise ``Terminated`` in the block on SIGTERM; Python would end without a word and without clearing up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(signum: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_interrupted(stop: KeyboardInterrupt, text: str) -> None:
+    """Say in one line that a signal has ended the command, and exit with its code."""
+    terminated = isinstance(stop, Terminated)
+    echo(f"{'terminated' if terminated else 'interrupted'}; {text}", err=True)
+    sys.exit(TERMINATED if terminated else INTERRUPTED)
+
+
 class Commands(click.Group):
     """A group that turns what the user can mend into one line and exit code 2, and names the nearest command.
+
+    Ctrl-C is one line and exit code 130.
 
     ``lazy`` maps a command's name to (``module:object``, its one line of help), so that listing commands, and running
     one of them, imports none of the others.
@@ -118,6 +155,8 @@ class Commands(click.Group):
         except FewrecError as error:
             echo(f"error: {error}", err=True)
             ctx.exit(2)
+        except KeyboardInterrupt as stop:
+            end_interrupted(stop, "run the same command again")
 
 
 def console() -> Console:

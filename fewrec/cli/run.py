@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fewrec.cli.group import console
+from fewrec.cli.group import console, end_interrupted, sigterm_interrupts
 from fewrec.cli.options import (
     OWN_DATA,
     Number,
@@ -78,26 +78,32 @@ def command(suite: str, dry_run: bool, time_limit: float | None, track: tuple[st
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and options["datasets"]:
         raise click.UsageError("--data and --dataset exclude one another; give one of them")
-    dataset = open_own(**own)
-    from fewrec.runner import api  # imports torch: after the cheap checks
-    from fewrec.tracking.base import open_trackers
+    place = ""
+    with sigterm_interrupts():
+        try:
+            dataset = open_own(**own)
+            from fewrec.runner import api  # imports torch: after the cheap checks
+            from fewrec.tracking.base import open_trackers
 
-    open_trackers(track)  # a package that is missing is said before data are read
-    plan = api.plan(suite, data=dataset, **options)
-    if dry_run:
-        _print_plan(plan)
-        return
+            open_trackers(track)  # a package that is missing is said before data are read
+            plan = api.plan(suite, data=dataset, **options)
+            if dry_run:
+                _print_plan(plan)
+                return
+            place = f"what is complete is in {plan.out}: "
+            _execute(plan, time_limit, track)
+        except KeyboardInterrupt as stop:
+            end_interrupted(stop, f"{place}run the same command again to go on")
 
+
+def _execute(plan: Any, time_limit: float | None, track: tuple[str, ...]) -> None:
     from fewrec.report.render import terminal_table
+    from fewrec.runner import api
     from fewrec.runner.progress import reporter_for
 
     command = f"fewrec run {' '.join(_shown_arguments())}".strip()
-    try:
-        reporter = reporter_for(rich_console(stderr=True))
-        results = api.execute(plan, reporter=reporter, time_limit=time_limit, command=command, track=track)
-    except KeyboardInterrupt:
-        echo(f"interrupted; what is complete is in {plan.out}: run the same command again to go on", err=True)
-        sys.exit(130)
+    reporter = reporter_for(rich_console(stderr=True))
+    results = api.execute(plan, reporter=reporter, time_limit=time_limit, command=command, track=track)
     console().print(terminal_table(results.leaderboard))
     echo(f"{plan.out / 'leaderboard.md'} has the whole table")
 

@@ -5,7 +5,6 @@ Each function writes into a folder that the caller owns and throws away on failu
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shutil
 import stat
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fewrec.checksums import sha256_of
 from fewrec.data.sources import ArchiveSource, FilesSource, HubSource, PackageSource
 from fewrec.errors import DataError
 
@@ -35,12 +35,6 @@ PIP_SECONDS = 1800.0
 LARGEST = 1 << 36  # bytes of a download, or of a member: 64 GB; the largest file of a card has 20
 FREE_BYTES, BYTES_A_BYTE = 1 << 26, 200  # of a member, and how many of them may come of a packed byte
 _CHUNK = 1 << 18
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_sha256(actual: str, expected: str, what: str) -> None:

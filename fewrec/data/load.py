@@ -77,7 +77,7 @@ def load_dataset(
     def read() -> Dataset:
         return read_files(card, fetched.folder, getattr(fetched.source, "format", ""), stem)
 
-    dataset = parsed(card, fetched.folder.parent, fetched.files, read)
+    dataset = parsed(card, fetched.folder.parent, fetched.files, read, notify)
     _check_size(card, dataset)
     sources = {f"{fetched.source.label}: {file}": sha256 for file, sha256 in sorted(fetched.files.items())}
     return replace(dataset, sources=sources)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fewrec.data.download import sha256_of
+from fewrec.checksums import sha256_of
 from fewrec.data.negatives import with_negatives
 from fewrec.data.own_tables import ITEM, RATING, TIME, USER, column_of, find_column, plain_name, read_items, read_table
 from fewrec.data.readers import delimited

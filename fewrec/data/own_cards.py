@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fewrec.checksums import sha256_of
 from fewrec.data.cards import Card, is_builtin
-from fewrec.data.download import sha256_of
 from fewrec.data.own import load_own, understand_own
 from fewrec.data.readers.delimited import ENDINGS
 from fewrec.data.table import TEXT_COLUMNS, Dataset

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from fewrec.checksums import sha256_of
 from fewrec.data.cards import WeightsCard, list_weights
 from fewrec.data.configuration import check_configuration
-from fewrec.data.download import hub_files, hub_snapshot, sha256_of
+from fewrec.data.download import hub_files, hub_snapshot
 from fewrec.data.fetch import Notify, fetch, first_problem, is_cached, to_stderr
 from fewrec.data.gguf import converted
 from fewrec.data.sources import HubSource

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
+from fewrec.report.files import read_json
 from fewrec.report.rows import read_rows
 
 BY_USER = "by-user.parquet"
@@ -50,6 +52,8 @@ def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
         files = sorted((folder / "cells").glob(f"*/{kind.name}*.parquet"))
     parts = []
     for file in files:
+        if file.parent != folder:
+            _refuse_damaged(file)
         part = read_rows(file, tuple(name for name in kind.columns if name in _WHOLE))
         if file.parent != folder:
             part.insert(0, "cell", file.parent.name)
@@ -59,3 +63,11 @@ def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame({name: pd.Series(dtype=object if name == "cell" else float) for name in kind.columns})
     return pd.concat(parts, ignore_index=True)
+
+
+def _refuse_damaged(file: Path) -> None:
+    """Raise ``DataError`` for a file of a complete cell that is not the one that the cell's record names."""
+    record = file.with_name("cell.json")
+    sha256 = (read_json(record).get("files") or {}).get(file.name) if record.is_file() else None
+    if sha256 is not None and sha256_of(file) != sha256:
+        raise DataError(f"{file}: damaged (its SHA-256 is not the recorded one); run the suite again, it is made anew")

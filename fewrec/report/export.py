@@ -61,7 +61,8 @@ def write_cells(results: Results, folder: Path) -> None:
             raise DataError(
                 f"{results.path}: column '{name}' is none of those that may be committed; it isn't exported"
             )
-    manifest = without_paths({**results.manifest, "cells": list(results.metadata)})
+    cells = [{name: one for name, one in cell.items() if name != "files"} for cell in results.metadata]  # of the run
+    manifest = without_paths({**results.manifest, "cells": cells})
     _write_frame(folder / "scores.parquet", results.scores)
     write_whole(folder / "manifest.json", json_bytes(manifest))
 

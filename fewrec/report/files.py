@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fewrec.checksums import unsealed
 from fewrec.errors import DataError, FolderError, reason_of
 
 _UNSEEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
@@ -72,9 +73,12 @@ def _refuse(name: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``; raise ``DataError`` naming the file where it is missing or broken."""
+    """Return the JSON object in ``path``, without its seal.
+
+    Raises ``DataError`` naming the file where it is missing, broken, or not what was sealed.
+    """
     try:
-        value = parsed_json(path.read_bytes())
+        value = unsealed(parsed_json(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

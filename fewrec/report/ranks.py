@@ -10,6 +10,7 @@ import string
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -51,7 +52,18 @@ def task_ranks(results: Results, task: tuple) -> RankFigures | None:
     """Return the mean ranks of a task's rows; ``task`` is the tuple that ``leaderboard.tasks`` yields.
 
     Ranks are by mean squared error, or by 1 - AUC where the task is of clicks. None with fewer than 3 rows or 2 users.
+    Several forms of a table ask for the same ones, so they are kept as long as ``results`` are.
     """
+    kept = _kept.setdefault(results, {})
+    if task not in kept:
+        kept[task] = _ranks_of(results, task)
+    return kept[task]
+
+
+_kept: WeakKeyDictionary[Results, dict[tuple, RankFigures | None]] = WeakKeyDictionary()
+
+
+def _ranks_of(results: Results, task: tuple) -> RankFigures | None:
     by_row = results.of_task(task).groupby(["learner", "label"], sort=False)
     rows = [
         (label, of_row)

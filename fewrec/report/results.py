@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
@@ -54,7 +57,8 @@ class Results:
     is one row a (cell, user), over all of the user's windows, and ``pairs`` has a row a (cell, user, other user): see
     ``fewrec.metrics.pair_counts``.
 
-    ``metadata``: each cell's JSON as stored, with ``timing`` and ``other_configurations``, in the order of ``cells``.
+    ``metadata``: each cell's JSON as stored, less its seal, with ``timing`` and ``other_configurations``, in the order
+    of ``cells``.
     ``unfinished``: folders of cells that hold no result yet.
     """
 
@@ -141,7 +145,7 @@ def assemble_results(
     if unknown:
         raise DataError(f"{path / 'scores.parquet'}: cell {unknown[0]} is not in manifest.json; export the run again")
     scores = (
-        scores.assign(_rank=scores["cell"].map(rank))
+        scores.assign(_rank=looked_up(scores["cell"], rank.to_dict()))
         .sort_values(["_rank", "episode", "user"], kind="stable", ignore_index=True)
         .drop(columns="_rank")
     )
@@ -150,6 +154,12 @@ def assemble_results(
     errors = [name for name in ("se", "ae") if name in scores]
     scores.loc[scores["cell"].isin(cells["cell"][cells["kind"] == "clicks"]), errors] = float("nan")
     return Results(path, manifest, cells, scores, tuple(metadata), unfinished)
+
+
+def looked_up(column: pd.Series, values: Mapping[str, int]) -> np.ndarray:
+    """Return the number that each entry of a column of few different names stands for, (len(column),) int64."""
+    codes, names = pd.factorize(column)  # a dict is asked once a name, not once a row
+    return np.array([values[name] for name in names], dtype=np.int64)[codes]
 
 
 def _kinds(datasets: pd.Series, manifest: dict[str, Any]) -> list[str]:
@@ -218,7 +228,15 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
 
 
 def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
-    parts = [_read_scores(file, metadata["spec_hash"]) for file in score_files(folder)]
+    sums = metadata.get("files")  # earlier versions recorded none
+    parts = []
+    for file in score_files(folder):
+        if sums and sha256_of(file) != sums.get(file.name):
+            raise DataError(
+                f"{file}: damaged, or not of this cell (its SHA-256 is not the one in cell.json); run the suite again, "
+                "which makes it anew"
+            )
+        parts.append(_read_scores(file, metadata["spec_hash"]))
     frame = _joined(parts)
     if frame.duplicated(["episode", "user"]).any():
         raise DataError(f"{folder}: a (episode, user) row occurs twice; remove this folder and run the suite again")

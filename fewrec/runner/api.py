@@ -174,7 +174,7 @@ def execute(
     if plan.backbone is not None:
         find_weights(plan.backbone)  # fetched now: what can't be had is said before the first cell
     torch.set_num_threads(plan.threads)
-    folder = RunFolder(plan.out)
+    folder = RunFolder(plan.out, reporter.warn)
     manifest = _manifest(plan, command)
     folder.open(manifest)
     executor = None

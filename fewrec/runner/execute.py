@@ -237,7 +237,7 @@ class CellRunner:
         if outcome.status == "timeout":
             reason = f"not finished within {self.limit:g} s"
         if outcome.trace:
-            (cell.folder / "error.txt").write_text(outcome.trace, encoding="utf-8")
+            self.folder.write_text(cell.folder / "error.txt", outcome.trace)
         write_record(cell, outcome.status, reason, self._splits, self.folder)
         self._ended(cell, outcome.status)
 

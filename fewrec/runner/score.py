@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fewrec.data.download import sha256_of
+from fewrec.checksums import sha256_of
 from fewrec.data.table import Dataset
 from fewrec.episodes.frozen import FrozenEpisodes, FrozenTask, load
 from fewrec.episodes.support import Episodes, QueryBatch, SupportBatch

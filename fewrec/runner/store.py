@@ -1,15 +1,20 @@
 """The results folder of a run: blocks, meta-fits and cell records, each written whole or not at all.
 
-Every file is written under a temporary name and renamed, so that a killed run leaves nothing half-written. Scores,
-timings and environment are separate files; only scores must be byte-reproducible (design, contract 3).
+Every file is written under a temporary name and renamed, so that a killed run leaves nothing half-written; its SHA-256
+is recorded, so that what a disk made of it later is noticed (``fewrec.runner.damage``). Scores, timings and environment
+are separate files; only scores must be byte-reproducible (design, contract 3).
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,10 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from fewrec.checksums import sealed, sha256_of
 from fewrec.errors import FolderError, reason_of
 from fewrec.runner.cell import SCHEMA, CellSpec
+from fewrec.runner.damage import damaged, read_json, recorded_sums
 from fewrec.runner.environment import differences
 
 TIMING_FILES = ("latency.json", "throughput.json")
@@ -28,10 +35,11 @@ _LEAST_FREE_BYTES = 20 * 1024**2
 
 
 class RunFolder:
-    """One results folder, held by one run at a time."""
+    """One results folder, held by one run at a time. ``warn`` gets one line for each file that is damaged."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, warn: Callable[[str], None] | None = None) -> None:
         self.path = Path(path)
+        self.warn = warn or (lambda text: None)
         self._lock = FileLock(str(self.path / ".lock"))
 
     def open(self, manifest: dict[str, Any]) -> None:
@@ -43,8 +51,10 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".probe-{os.getpid()}"
-            probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
+            try:
+                probe.write_bytes(b"\0" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise FolderError(
                 f"--out {self.path}: can't write there ({reason_of(error)}); choose another folder"
@@ -61,6 +71,8 @@ class RunFolder:
                 f"--out {self.path}: another run is writing there; wait for it or choose another folder"
             ) from None
         try:
+            for stale in (*self.path.glob(".*.part"), *self.path.glob(".*.tmp"), *self.path.glob("meta/*/.*.tmp")):
+                stale.unlink(missing_ok=True)  # of a run that was killed: the lock is ours, so nobody writes there
             self._refuse_another_origin(manifest)
             self.write_json(self.path / "manifest.json", manifest)
         except BaseException:
@@ -71,8 +83,14 @@ class RunFolder:
         self._lock.release()
 
     def _refuse_another_origin(self, manifest: dict[str, Any]) -> None:
-        old = read_json(self.path / "manifest.json")
+        file = self.path / "manifest.json"
+        old = read_json(file)
         if old is None:
+            if file.exists():
+                raise FolderError(
+                    f"{file}: damaged, so that nobody can tell which environment and data the results belong to; "
+                    "put a copy of it back, choose another --out, or remove the folder"
+                )
             return
         if not _is_manifest(old):
             raise FolderError(
@@ -107,9 +125,13 @@ class RunFolder:
         begun = _object(folder / "begun.json")
         if folder.exists() and begun.get("code_hash") != code:
             self._set_aside(folder, begun.get("code_hash"))
-        folder.mkdir(parents=True, exist_ok=True)
-        self.write_json(folder / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()})
+        self._write_begun(spec, code)
         return folder
+
+    def _write_begun(self, spec: CellSpec, code: str) -> None:
+        self.write_json(
+            self.cell(spec) / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()}
+        )
 
     def set_aside_replaced(self, cells: list[CellSpec]) -> None:
         """Move aside what stands in the same place of the table as one of ``cells`` but differs in configuration."""
@@ -132,9 +154,33 @@ class RunFolder:
         folder.rename(target)
 
     def finished(self, spec: CellSpec, code: str) -> dict[str, Any] | None:
-        """Return the record of a complete cell whose ``spec`` and ``code`` match, or None. Failures are not kept."""
-        record = _object(self.cell(spec) / "cell.json")
-        return record if record.get("code_hash") == code and record.get("status") == "ok" else None
+        """Return the record of a complete cell whose ``spec`` and ``code`` match, or None. Failures are not kept.
+
+        A file of the cell that is not as it was written is removed, with a warning, and the cell is not complete then.
+        """
+        folder = self.cell(spec)
+        self._remove_damaged(folder)
+        record = _object(folder / "cell.json")
+        if record.get("code_hash") != code or record.get("status") != "ok":
+            return None
+        blocks = [block_file(folder, start // spec.block).name for start in range(0, spec.episodes, spec.block)]
+        present = {file.name for file in folder.iterdir()}
+        lacking = sorted({*blocks, *record.get("files", {}), "timing.json"} - present)
+        if lacking:
+            (folder / "cell.json").unlink()  # until it is complete again
+            return None
+        if "begun.json" not in present:
+            self._write_begun(spec, code)
+        return record
+
+    def _remove_damaged(self, folder: Path) -> None:
+        """Remove what is not as it was written, and the scores of every block that lacks a file, so that it is redone.
+        """
+        for stale in folder.glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+        for file, why in damaged(folder):
+            self.warn(f"{file}: {why}; it is made anew")
+            file.unlink(missing_ok=True)
 
     def update_record(self, spec: CellSpec, record: dict[str, Any], **entries: Any) -> None:
         """Put entries that decide no score into the record of a complete cell, where they are not there yet."""
@@ -146,7 +192,7 @@ class RunFolder:
         folder = self.cell(spec)
         kept = (read_json(folder / "begun.json") or {}).get("code_hash") == code
         starts = range(0, spec.episodes, spec.block)
-        return [start for start in starts if not (kept and block_file(folder, start, spec).exists())]
+        return [start for start in starts if not (kept and block_file(folder, start // spec.block).exists())]
 
     def lacking_timings(self, spec: CellSpec) -> list[str]:
         """Return the files of timings that a cell may have and that are not there."""
@@ -166,36 +212,73 @@ class RunFolder:
 
     # files
 
-    def write_json(self, path: Path, value: Any) -> None:
-        """Write JSON whole or not at all."""
-        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
+        """Write a record as JSON, with the SHA-256 of its values, whole or not at all."""
+        self.write_text(path, json.dumps(sealed(dict(value)), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a text whole or not at all."""
         self._replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
-    def write_parquet(self, path: Path, frame: pd.DataFrame) -> None:
-        """Write a frame whole or not at all."""
-        self._replace(path, lambda temporary: frame.to_parquet(temporary, index=False, compression="zstd"))
+    def write_block(
+        self, folder: Path, number: int, frames: Mapping[str, pd.DataFrame], timing: Mapping[str, Any]
+    ) -> None:
+        """Keep a finished block: ``frames`` by kind (predictions, steps, block), the scores, ``block``, among them.
+
+        Timings and checksums come first and the scores last, whose presence says that the block is complete.
+        """
+        self.write_json(block_file(folder, number).with_suffix(".timing.json"), timing)
+        self.write_frames(folder, f"{number:04d}", {f"{kind}-{number:04d}": frame for kind, frame in frames.items()})
+
+    def write_frames(self, folder: Path, name: str, frames: Mapping[str, pd.DataFrame]) -> None:
+        """Write frames as Parquet files by their names, in their order, and before them sums-NAME.json."""
+        content = {f"{kind}.parquet": _parquet(frame) for kind, frame in frames.items()}
+        sums = {kind: hashlib.sha256(data).hexdigest() for kind, data in content.items()}
+        self.write_json(folder / f"sums-{name}.json", {"schema": SCHEMA, "files": sums})
+        for file, data in content.items():
+            self._replace(folder / file, lambda temporary, data=data: temporary.write_bytes(data))
+
+    def sums(self, spec: CellSpec) -> dict[str, str]:
+        """Return the SHA-256 of every file of a cell that holds scores or predictions, as they were when written."""
+        folder = self.cell(spec)
+        sums = recorded_sums(folder)
+        files = [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
+        return {file.name: sums.get(file.name) or sha256_of(file) for file in files}
 
     def write_state(self, key: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
         """Keep a finished meta-fit: tensors first, then the record, whose presence says that it is complete."""
         folder = self.path / "meta" / key
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        self._replace(folder / "state.safetensors", lambda temporary: save_file(plain, str(temporary)))
-        self.write_json(folder / "meta.json", record)
+        sums = []
+
+        def write(temporary: Path) -> None:
+            save_file(plain, str(temporary))
+            sums.append(sha256_of(temporary))
+
+        self._replace(folder / "state.safetensors", write)
+        self.write_json(folder / "meta.json", {**record, "state_sha256": sums[0]})
 
     def read_state(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Return the tensors and the record of a finished meta-fit, or None where one of them is missing or damaged."""
+        """Return the tensors and the record of a finished meta-fit, or None where there is none or it is damaged."""
         folder = self.path / "meta" / key
-        record = _object(folder / "meta.json")
+        record, state = _object(folder / "meta.json"), folder / "state.safetensors"
+        if not record:
+            if (folder / "meta.json").exists():
+                self.warn(f"{folder / 'meta.json'}: damaged; the meta-fit is made anew")
+            return None
         try:
-            return (load_file(folder / "state.safetensors"), record) if record else None
-        except (OSError, SafetensorError, ValueError, KeyError):
+            if record.get("state_sha256") not in (None, sha256_of(state)):  # earlier versions recorded none
+                raise SafetensorError("its SHA-256 is not the recorded one")
+            return load_file(state), record
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            self.warn(f"{state}: damaged ({' '.join(str(error).split())}); the meta-fit is made anew")
             return None
 
     def state_bytes(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
         """Return the bytes of the tensors' file and the record of a finished meta-fit, or None."""
         folder = self.path / "meta" / key
-        record = read_json(folder / "meta.json")
-        return None if record is None else ((folder / "state.safetensors").read_bytes(), record)
+        record = _object(folder / "meta.json")
+        return ((folder / "state.safetensors").read_bytes(), record) if record else None
 
     def _replace(self, path: Path, write: Any) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -203,29 +286,28 @@ class RunFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(temporary)
             os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            reason = error.strerror or str(error)
+        except (OSError, SafetensorError) as error:  # safetensors has its own words for a full disk
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error)
             raise FolderError(
                 f"{path}: can't be written ({reason}); make room or choose another --out, then run again: it resumes"
             ) from None
 
 
-def block_file(folder: Path, start: int, spec: CellSpec) -> Path:
-    """Return the file of the score rows of the block that begins with the episode ``start``."""
-    return folder / f"block-{start // spec.block:04d}.parquet"
+def block_file(folder: Path, number: int) -> Path:
+    """Return the file of a block's score rows."""
+    return folder / f"block-{number:04d}.parquet"
 
 
-def read_json(path: Path) -> Any:
-    """Return the value of a JSON file, or None where there is none or it is not whole."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, {} where there is none or it is not whole."""
+    """Return the JSON object in a file, {} where there is none or it is not as it was written."""
     value = read_json(path)
     return value if isinstance(value, dict) else {}
 

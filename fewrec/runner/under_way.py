@@ -16,7 +16,7 @@ from fewrec.runner.cell import SCHEMA, CellSpec
 from fewrec.runner.records import cell_timing, rows_by_user
 from fewrec.runner.schedule import TIMINGS
 from fewrec.runner.splits import Splits
-from fewrec.runner.store import RunFolder, block_file
+from fewrec.runner.store import RunFolder
 from fewrec.runner.units import Block, Fit, Outcome, one_line
 
 
@@ -74,12 +74,9 @@ def write_block(cell: Cell, start: int, block: Block, node: Mapping[str, Any] | 
     if block.latency is not None:
         run.write_json(folder / "latency.json", {**block.latency, "node": node})
     if block.scores is not None and block.predictions is not None:
-        number, scores = start // spec.block, block_file(folder, start, spec)
-        run.write_json(scores.with_suffix(".timing.json"), {**block.timing, "node": node})
-        run.write_parquet(folder / f"predictions-{number:04d}.parquet", block.predictions)
-        if block.steps is not None:
-            run.write_parquet(folder / f"steps-{number:04d}.parquet", block.steps)
-        run.write_parquet(scores, block.scores)
+        frames = {"predictions": block.predictions, "steps": block.steps, "block": block.scores}
+        run.write_block(folder, start // spec.block, {kind: rows for kind, rows in frames.items() if rows is not None},
+                        {**block.timing, "node": node})  # fmt: skip
     if block.throughput is not None:
         run.write_json(folder / "throughput.json", {**block.throughput, "node": node})
     cell.left.remove(start)
@@ -102,8 +99,7 @@ def write_by_user(cell: Cell, splits: Splits, run: RunFolder) -> Outcome:
         by_user, pairs = rows_by_user(spec, episodes, prediction, splits.datasets[spec.dataset])
     except Exception as error:  # its predictions may be anything; the others must go on
         return Outcome("failed", reason=one_line(error))
-    run.write_parquet(folder / PAIRS.file, pairs)
-    run.write_parquet(folder / BY_USER, by_user)
+    run.write_frames(folder, "by-user", {PAIRS.name: pairs, Path(BY_USER).stem: by_user})
     return Outcome("ok")
 
 
@@ -121,6 +117,6 @@ def write_record(cell: Cell, status: str, reason: str, splits: Splits, run: RunF
         "features_sha256": dataset.features_sha256,
         "meta_dataset_sha256": None if source is None else source.table.sha256, **splits.facts(spec),
         "loaded": fit.loaded if fit else {}, "trainable_params": fit.trainable_params if fit else None,
-        "tuning": cell.tuning,
+        "tuning": cell.tuning, "files": run.sums(spec) if status == "ok" else {},
     }  # fmt: skip
     run.write_json(folder / "cell.json", record)

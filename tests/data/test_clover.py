@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from fewrec.checksums import sha256_of
 from fewrec.data.cards import load_card
-from fewrec.data.download import sha256_of
 from fewrec.data.load import read_files
 from fewrec.episodes.protocol import Protocol
 from fewrec.episodes.split import split_dataset

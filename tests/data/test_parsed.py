@@ -95,17 +95,28 @@ def test_ratings_that_were_changed_there_are_not_taken(tmp_path):
     assert parsed(card, tmp_path, FILES, lambda: data) is data
 
 
-@pytest.mark.parametrize("file", ["user.npy", "item.npy", "rating.npy", "timestamp.npy"])
+@pytest.mark.parametrize(
+    "file",
+    ["user.npy", "item.npy", "rating.npy", "timestamp.npy", "users.parquet", "items.parquet", "text.parquet",
+     "features.parquet", "facts.json"],
+)  # fmt: skip
 def test_one_bit_is_noticed_and_so_is_an_end_that_is_missing(tmp_path, file):
-    card, data = load_card("ml-1m"), made(True)
+    card, data, lines = load_card("ml-1m"), made(True), []
     parsed(card, tmp_path, FILES, lambda: data)
     (folder,) = tmp_path.glob("parsed-*")
     whole = (folder / file).read_bytes()
     flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
     for bad in (flipped, whole[:-8]):
         (folder / file).write_bytes(bad)
-        assert parsed(card, tmp_path, FILES, lambda: data) is data
+        assert parsed(card, tmp_path, FILES, lambda: data, lines.append) is data
+    assert len(lines) == 2 and all("damaged" in line and "read again" in line for line in lines)
     assert parsed(card, tmp_path, FILES, never).table.sha256 == data.table.sha256
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path):
+    (tmp_path / ".parsed-killed").mkdir()
+    parsed(load_card("ml-1m"), tmp_path, FILES, lambda: made(True))
+    assert [path.name[:7] for path in tmp_path.iterdir()] == ["parsed-"]
 
 
 def test_a_small_data_set_is_not_kept_and_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
@@ -120,7 +131,7 @@ def test_a_small_data_set_is_not_kept_and_a_folder_that_cannot_be_written_is_no_
 def test_a_card_is_loaded_through_its_copy_which_lies_beside_its_files(ml_100k, monkeypatch):
     asked = []
 
-    def spy(card, home, files, read):
+    def spy(card, home, files, read, notify):
         asked.append((card.name, home, set(files)))
         return dataclasses.replace(read(), notes=("from the copy",))
 

@@ -8,8 +8,8 @@ import shutil
 import pandas as pd
 import pytest
 
+from fewrec.checksums import sha256_of
 from fewrec.data.cards import load_card
-from fewrec.data.download import sha256_of
 from fewrec.data.load import _check_size, read_files
 
 

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from fewrec.errors import DataError
-from fewrec.report import leaderboard, load_results
-from fewrec.report.leaderboard import COLUMNS
+from fewrec.report import leaderboard, load_results, ranks
+from fewrec.report.figures import _unique_rows
+from fewrec.report.leaderboard import COLUMNS, tasks
+from fewrec.report.results import looked_up
 
 
 def row(frame, label, **where):
@@ -328,3 +330,29 @@ def test_a_table_of_twenty_learners_and_six_tasks_takes_a_second(new_run, scores
     start = time.perf_counter()
     assert len(leaderboard(results)) == 120
     assert time.perf_counter() - start < 5  # about half a second alone on one core
+
+
+def test_keys_are_told_apart_as_numpy_tells_rows_apart_packed_or_not():
+    rng = np.random.default_rng(0)
+    for low, high in ((0, 5), (-3, 40), (-(2**40), 2**40)):  # the last don't fit into one number
+        keys = rng.integers(low, high, (500, 3))
+        keys = np.concatenate([keys, keys[:100]])
+        unique, code = _unique_rows(keys)
+        expected, expected_code = np.unique(keys, axis=0, return_inverse=True)
+        assert np.array_equal(unique, expected) and np.array_equal(code, expected_code.ravel())
+    assert [len(part) for part in _unique_rows(np.zeros((0, 3), np.int64))] == [0, 0]
+
+
+def test_names_are_looked_up_as_pandas_maps_them():
+    names = pd.Series(np.random.default_rng(0).choice(["a", "b", "c"], 100))
+    values = {"a": 3, "b": 1, "c": 2, "unused": 9}
+    assert looked_up(names, values).tolist() == names.map(values).tolist()
+    assert looked_up(names.iloc[:0], values).tolist() == []
+
+
+def test_ranks_of_a_task_are_computed_once_for_all_forms_of_a_table(small_run, monkeypatch):
+    results = load_results(small_run.path)
+    task, _ = next(tasks(results.cells))
+    first = ranks.task_ranks(results, task)
+    monkeypatch.setattr(ranks, "rank_rows", None)
+    assert ranks.task_ranks(results, task) is first

@@ -9,12 +9,13 @@ import pytest
 import fewrec
 from fewrec.data.table import Scale
 from fewrec.errors import FolderError, SuiteError
+from fewrec.report.files import read_json
 from fewrec.runner.progress import Reporter
 from fewrec.seeding import digest
 
 
 def cells_of(out):
-    return {file.parent: json.loads(file.read_text()) for file in sorted((out / "cells").glob("*/cell.json"))}
+    return {file.parent: read_json(file) for file in sorted((out / "cells").glob("*/cell.json"))}
 
 
 def score_bytes(out):

@@ -8,8 +8,10 @@ import time
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from filelock import FileLock
 
+from fewrec.cli import main
 from tests.runner.conftest import TINY
 from tests.runner.test_execute import score_bytes
 
@@ -41,7 +43,7 @@ class Slow(Learner):
         with open(os.environ["SLOW_LOG"], "a") as log:
             log.write("begin\\n")
             log.flush()
-            time.sleep(0.5)
+            time.sleep(1.5)  # longer than a busy machine takes to see it begin
             log.write("end\\n")
         self.mean = torch.tensor(source.table.rating.mean())
 
@@ -115,13 +117,37 @@ def test_kill_9_loses_at_most_the_block_or_the_meta_fit_in_hand(command, tmp_pat
     assert log.read_text().split() == ["begin", "begin", "end", "begin", "end"], "a finished meta-fit was run again"
 
 
-def test_ctrl_c_ends_with_a_line_and_exit_code_130(command, tmp_path):
+@pytest.mark.parametrize(
+    "number, word, code", [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
+)
+def test_ctrl_c_and_sigterm_end_with_a_line_and_their_exit_code(command, tmp_path, number, word, code):
     process = command("out", "out.log")
     wait_for((tmp_path / "out.log").exists, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "run the same command again to go on" in output and "Traceback" not in output
+    assert process.returncode == code
+    assert f"{word}; what is complete is in" in output and "Traceback" not in output
+    assert "run the same command again to go on" in output
+
+
+def test_ctrl_c_before_the_run_has_begun_is_the_same_line_and_exit_code(monkeypatch):
+    def plan(*args, **options):
+        raise KeyboardInterrupt  # as while data are fetched
+
+    monkeypatch.setattr("fewrec.runner.api.plan", plan)
+    done = CliRunner().invoke(main, ["run", "smoke"])
+    assert done.exit_code == 130 and done.stderr == "interrupted; run the same command again to go on\n"
+    before = signal.getsignal(signal.SIGTERM)
+    assert before is signal.SIG_DFL, "the handler of the run outlives it"
+
+
+def test_ctrl_c_in_any_other_command_is_one_line_too(monkeypatch):
+    def load(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewrec.report.results.load_results", load)
+    done = CliRunner().invoke(main, ["report", "results/reference/check"])
+    assert done.exit_code == 130 and done.stderr == "interrupted; run the same command again\n"
 
 
 def test_a_second_run_in_a_folder_in_use_is_refused(command, tmp_path):

@@ -15,10 +15,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import fewrec
+from fewrec.checksums import sealed, sha256_of
 from fewrec.cli import main
 from fewrec.errors import DataError, FewrecError, SuiteError
 from fewrec.report.comparison.integrity import check_integrity
 from fewrec.report.comparison.verification import judge, terminal_report
+from fewrec.report.files import read_json
 from fewrec.report.render import write_leaderboard
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.choose import Filter, draw_sample
@@ -116,16 +118,23 @@ def cells_of(run, **fields):
 
 
 def edit_score(cell, by, column="se"):
-    """Change the score of one user of a cell."""
+    """Change the score of one user of a cell, and the checksum in its record, as somebody does who wants to deceive."""
     file = sorted(cell.glob("block-*.parquet"))[0]
     frame = pd.read_parquet(file)
     frame.loc[1, column] += by
+    rewrite(file, frame)
+
+
+def rewrite(file, frame):
+    """Write other score rows, with the checksum that the cell's record then needs."""
     frame.to_parquet(file, index=False)
+    record = read_json(file.with_name("cell.json"))
+    edit_record(file.parent, files={**record["files"], file.name: sha256_of(file)})
 
 
 def edit_record(cell, **fields):
     record = json.loads((cell / "cell.json").read_text())
-    (cell / "cell.json").write_text(json.dumps({**record, **fields}))
+    (cell / "cell.json").write_text(json.dumps(sealed({**record, **fields})))
 
 
 def edit_spec(cell, **fields):
@@ -140,7 +149,7 @@ def edit_spec(cell, **fields):
 def edit_manifest(run, **environment):
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["environment"].update(environment)
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "manifest.json").write_text(json.dumps(sealed(manifest)))
 
 
 def shown(verification):
@@ -469,7 +478,7 @@ def test_rows_that_are_missing_doubled_or_of_another_size_are_problems(run):
         file = sorted(cell.glob("block-*.parquet"))[0]
         frame = pd.read_parquet(file)
         frame.loc[0, column] = frame.loc[0, column] - 1 if column == "n" else 10_000
-        frame[: len(frame) - (column == "user")].to_parquet(file, index=False)
+        rewrite(file, frame[: len(frame) - (column == "user")])
     edit_record(edited, spec={**json.loads((edited / "cell.json").read_text())["spec"], "n_query": 6, "block": 1})
     said = "\n".join(problems(run))
     assert f"{lost.name} (bias" in said and "2 of 4 episodes are there" in said

@@ -1,4 +1,7 @@
-"""What frozen layers make of every item's text, computed once and kept on disk for all learners and runs."""
+"""What frozen layers make of every item's text, computed once and kept on disk for all learners and runs.
+
+Each file has the SHA-256 of its tensors in its header. One without it, or of other tensors, is computed again.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from fewrec.data.fetch import to_stderr
 from fewrec.learners.base import Context
 from fewrec.learners.text.backbone import Backbone
 from fewrec.learners.text.packing import pack
@@ -63,21 +68,54 @@ def item_activations(
     dtype = str(next(backbone.trunk.parameters()).dtype)
     parts = ["packed", backbone.sha256, layer, max_length, template, text_hash, dtype]
     key = digest(parts)
-    path = ctx.cache / f"text-{key}.safetensors"
-    if not path.exists():
+
+    def compute() -> dict[str, Tensor]:
         found = _encode(backbone, texts, layer, max_length, ctx)
-        _write(path, {"tokens": found.tokens, "ids": found.ids, "offsets": found.offsets})
-        return replace(found, key=key)
-    stored = load_file(path)
+        return {"tokens": found.tokens, "ids": found.ids, "offsets": found.offsets}
+
+    stored = _stored(ctx.cache / f"text-{key}.safetensors", compute)
     return ItemActivations(stored["tokens"], stored["ids"], stored["offsets"], key)
 
 
 def stored_features(folder: Path, kind: Sequence[object], compute: Callable[[], Tensor]) -> Tensor:
     """Return what ``compute`` gives, kept on disk under a name that ``kind`` (JSON values) decides."""
     path = folder / f"text-{digest(list(kind))}.safetensors"
-    if not path.exists():
-        _write(path, {"features": compute()})
-    return load_file(path)["features"]
+    return _stored(path, lambda: {"features": compute()})["features"]
+
+
+def _stored(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors in ``path``, or compute and keep them; a cache that can't be written only costs time."""
+    if path.exists():
+        try:
+            return _read(path)
+        except (OSError, SafetensorError, ValueError) as error:
+            to_stderr(f"warning: {path}: {' '.join(str(error).split())}: computed again")
+    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
+    try:
+        _write(path, tensors)
+    except (OSError, SafetensorError) as error:
+        to_stderr(f"warning: {path}: can't be written ({' '.join(str(error).split())}): computed again next time")
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        recorded = (file.metadata() or {}).get("sha256")
+    if recorded is None:
+        raise ValueError("kept by an earlier version, without a checksum")
+    if recorded != _sha256(tensors):
+        raise ValueError("damaged (its tensors are not those that were written)")
+    return tensors
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    h = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        h.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        h.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return h.hexdigest()
 
 
 @torch.no_grad()
@@ -100,10 +138,12 @@ def _encode(backbone: Backbone, texts: Sequence[str], layer: int, max_length: in
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed; a living one loses its copy only
+        stale.unlink(missing_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, {"sha256": _sha256(tensors)})
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS
 from fewrec.report.figures import Interval
@@ -36,10 +37,11 @@ def check_integrity(results: Results) -> Integrity:
 
     Each cell's hash is that of its specification, its data is the manifest's, its episodes are complete with N users
     of Q ratings each and none twice (of windows in time: its users, each once, with the counts by pair of them);
-    leaderboard.csv, .json, .md and .tex are what the cells give.
+    leaderboard.csv, .json, .md and .tex are what the cells give; every file that a cell's record names is as it was.
     """
     found = Integrity()
     _check_cells(results, found)
+    _check_files(results, found)
     _check_rows(results, found)
     for name in results.unfinished:
         found.notes.append(f"cell {name} was begun and holds no result yet")
@@ -86,6 +88,17 @@ def _check_cells(results: Results, found: Integrity) -> None:
             own = one.get("dataset_sha256" if key == "sha256" else key)
             if said is not None and own is not None and said != own:
                 found.problems.append(f"{name}: made with {key} {own[:12]} of its data, the manifest says {said[:12]}")
+
+
+def _check_files(results: Results, found: Integrity) -> None:
+    """Check what is kept beside the scores, which were checked when they were read, against each cell's record."""
+    for one in results.metadata:
+        for name, sha256 in sorted((one.get("files") or {}).items()):
+            file = results.path / "cells" / one["spec_hash"] / name
+            if not file.is_file():
+                found.problems.append(f"{file}: missing; run the suite again, which makes it anew")
+            elif sha256_of(file) != sha256:
+                found.problems.append(f"{file}: damaged (its SHA-256 is not the recorded one); run the suite again")
 
 
 def _check_rows(results: Results, found: Integrity) -> None:

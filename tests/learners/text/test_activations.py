@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fewrec.learners.text.activations import item_activations
 from fewrec.learners.text.backbone import load_backbone
@@ -49,6 +49,27 @@ def test_they_come_from_the_cache_the_second_time(tiny_bert, ctx):
         item_activations(backbone, TEXTS[:1], "t", 1, 64, ctx)
     again = item_activations(replace_trunk(backbone, tiny_bert), TEXTS, "t", 1, 64, ctx)
     assert all(torch.equal(getattr(again, n), getattr(first, n)) for n in ("tokens", "ids", "offsets"))
+
+
+def test_a_file_with_another_bit_or_without_its_end_is_computed_again_with_a_line(tiny_bert, ctx, capsys):
+    backbone = load_backbone(tiny_bert)
+    first = item_activations(backbone, TEXTS, "t", 1, 64, ctx)
+    (file,) = ctx.cache.iterdir()
+    whole = file.read_bytes()
+    for bad in (whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole[:-100]):
+        file.write_bytes(bad)
+        assert torch.equal(item_activations(backbone, TEXTS, "t", 1, 64, ctx).tokens, first.tokens)
+        assert "computed again" in capsys.readouterr().err
+        assert file.read_bytes() == whole
+    save_file(load_file(file), file)  # of an earlier version: nobody can tell whether it is whole
+    item_activations(backbone, TEXTS, "t", 1, 64, ctx)
+    assert "without a checksum: computed again" in capsys.readouterr().err and file.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tiny_bert, ctx, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    found = item_activations(load_backbone(tiny_bert), TEXTS, "t", 1, 64, replace(ctx, cache=tmp_path / "file"))
+    assert len(found) == 3 and "can't be written" in capsys.readouterr().err
 
 
 def replace_trunk(backbone, folder):
