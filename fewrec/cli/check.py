@@ -70,7 +70,7 @@ def _checked(cls: type[Learner], config: dict[str, Any], only: tuple[str, ...]) 
 
 
 def _print_line(outcome: Outcome) -> None:
-    status = click.style(f"{outcome.status:<8}", fg=_STYLE[outcome.status])
     reason = f" ({outcome.reason})" if outcome.reason else ""
     seconds = f"  {outcome.seconds:.1f} s" if outcome.seconds >= 0.1 else ""
-    echo(f"{status} {outcome.check.name:<20} {outcome.check.title}{reason}{seconds}")
+    line = f" {outcome.check.name:<20} {outcome.check.title}{reason}{seconds}"
+    echo(line, head=f"{outcome.status:<8}", colour=_STYLE[outcome.status])
