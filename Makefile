@@ -1,6 +1,6 @@
 # make bench: from a fresh clone to a leaderboard. make test: the test suite. Both make .venv first and reuse it.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test perf perf-items perf-episodes faults docs lint clean
+.PHONY: help setup bench test fuzz perf perf-items perf-episodes faults docs lint clean
 
 READY := .venv/.fewrec-ready
 # -P: the folder datasets/ is no package to import
@@ -22,6 +22,11 @@ bench: $(READY)  ## run the suite `quick`; the leaderboard is results/quick/lead
 # One thread a worker: the workers share the cores, and more threads than cores slow all of them down.
 test: $(READY)  ## run the tests (options: ARGS="...", WORKERS=2)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist worksteal -p no:benchmark $(ARGS)
+
+# A target at a time, so that memory and processor seconds are its own; FEWREC_FUZZ_EXAMPLES says how many inputs each.
+fuzz: $(READY)  ## read 10,000 generated files of each kind; writes results/fuzz/report.md (options: ARGS="-k suite")
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 FEWREC_FUZZ_EXAMPLES=$${FEWREC_FUZZ_EXAMPLES:-10000} \
+		$(PYTHON_IN_VENV) -m pytest tests/fuzz -q -p no:benchmark -p no:cacheprovider $(ARGS)
 
 # The path is that of the opponents; with the repository's root, the Trainer would take datasets/ for the package.
 perf: $(READY)  ## measure fewrec beside its peers; writes results/perf/perf.csv and memory.csv

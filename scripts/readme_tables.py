@@ -4,6 +4,7 @@ python scripts/readme_tables.py rewrites the parts between the markers <!-- NAME
 only says whether they are up to date.
 """
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -370,7 +371,9 @@ PAGES = {
         for state in ("user-cold", "both-cold")
     },
     "docs/published/recbole-metarec.md": {"recbole": lambda: published_table("recbole-metarec-ml-100k")},
-    "docs/published/clover.md": {"clover-ml-100k": lambda: published_table("clover-ml-100k")},
+    "docs/published/clover.md": {
+        name: functools.partial(published_table, name) for name in ("clover-ml-100k", "clover-book-crossing")
+    },
     "docs/published/melu.md": {
         state: (lambda state=state: melu_table(state)) for state in ("user-cold", "item-cold", "both-cold")
     },

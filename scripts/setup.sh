@@ -44,7 +44,7 @@ pip() {
 }
 if [ -t 1 ]; then quiet=; else quiet=-qq; fi # in a terminal, pip's progress bars are worth seeing
 pip install $quiet --constraint constraints.txt hatchling editables
-pip install $quiet --constraint constraints.txt --no-build-isolation --editable '.[lm,test,perf,report,tune,tensorboard,wandb,mlflow,docs]'
+pip install $quiet --constraint constraints.txt --no-build-isolation --editable '.[lm,test,perf,report,tune,tensorboard,wandb,mlflow,ray,docs]'
 sh scripts/learn2learn.sh || echo "set-up: going on without learn2learn: $(cat .venv/learn2learn.reason)"
 touch "$ready"
 rm -f "$started"

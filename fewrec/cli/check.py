@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewrec.cli.options import names
+from fewrec.terminal import echo
 
 if TYPE_CHECKING:
     from fewrec.conformance import Outcome
@@ -58,7 +59,7 @@ def _checked(cls: type[Learner], config: dict[str, Any], only: tuple[str, ...]) 
             raise SuiteError(f"--only {name}: no such check{nearest(name, CHECKS)}")
     start, outcomes = time.perf_counter(), []
     label = getattr(cls, "name", cls.__name__)
-    click.echo(f"{label} ({cls.__name__}) on 60 synthetic users and 50 items")
+    echo(f"{label} ({cls.__name__}) on 60 synthetic users and 50 items")
     with tempfile.TemporaryDirectory() as cache:
         try:
             for outcome in examine(Bench(cls, config, Path(cache)), only):
@@ -68,9 +69,9 @@ def _checked(cls: type[Learner], config: dict[str, Any], only: tuple[str, ...]) 
             raise SuiteError(f"learner '{label}' can't be checked here: {error}") from None
     failures = [outcome for outcome in outcomes if outcome.status == "FAILED"]
     for outcome in failures:
-        click.echo(f"\n{outcome.explanation()}", nl=False)
+        echo(f"\n{outcome.explanation()}", nl=False)
     counts = ", ".join(f"{sum(o.status == status for o in outcomes)} {status}" for status in _STYLE)
-    click.echo(f"\n{label}: {counts}, in {time.perf_counter() - start:.1f} s\n")
+    echo(f"\n{label}: {counts}, in {time.perf_counter() - start:.1f} s\n")
     return bool(failures)
 
 
@@ -78,4 +79,4 @@ def _print_line(outcome: Outcome) -> None:
     status = click.style(f"{outcome.status:<8}", fg=_STYLE[outcome.status])
     reason = f" ({outcome.reason})" if outcome.reason else ""
     seconds = f"  {outcome.seconds:.1f} s" if outcome.seconds >= 0.1 else ""
-    click.echo(f"{status} {outcome.check.name:<20} {outcome.check.title}{reason}{seconds}")
+    echo(f"{status} {outcome.check.name:<20} {outcome.check.title}{reason}{seconds}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fewrec.cli.group import console
+from fewrec.terminal import echo
 
 
 @click.command()
@@ -27,6 +28,6 @@ def command(a: str, b: str, form: str) -> None:
     if form == "table":
         console().print(TerminalComparison(found))
     elif form == "json":
-        click.echo(json_bytes(json_value(found)).decode(), nl=False)
+        echo(json_bytes(json_value(found)).decode(), nl=False)
     else:
-        click.echo(markdown(found) if form == "markdown" else csv_text(found), nl=False)
+        echo(markdown(found) if form == "markdown" else csv_text(found), nl=False)

@@ -8,6 +8,7 @@ import click
 
 from fewrec.cli.group import Commands
 from fewrec.cli.options import file_options
+from fewrec.terminal import echo
 
 N_QUERY = 10  # of the standard suites
 SHOTS = (1, 3, 5, 10, 20)
@@ -27,7 +28,7 @@ def data_list() -> None:
     print_data_sets()
     for weights in list_weights():
         cached = "cached" if is_cached(weights) else ""
-        click.echo(f"{weights.name:<22} {'weights':>18}  {cached:<7} {weights.title}")
+        echo(f"{weights.name:<22} {'weights':>18}  {cached:<7} {weights.title}")
 
 
 def print_data_sets() -> None:
@@ -39,9 +40,9 @@ def print_data_sets() -> None:
         count = card.expected.ratings
         size = "" if count is None else f"{count:,} ratings"
         state = "yours" if card.own else "cached" if is_cached(card) else ""
-        click.echo(f"{card.name:<22} {size:>18}  {state:<7} {card.title}")
+        echo(f"{card.name:<22} {size:>18}  {state:<7} {card.title}")
     for problem in broken_cards():
-        click.echo(f"can't be used: {problem}")
+        echo(f"can't be used: {problem}")
 
 
 @command.command("add")
@@ -61,7 +62,7 @@ def data_add(file: str, name: str | None, replace: bool, **options: Any) -> None
     added = add_card(file, name=name, replace_card=replace, **given)
     data, table = added.dataset, added.dataset.table
     for note in data.notes:
-        click.echo(f"{file}: {note}")
+        echo(f"{file}: {note}")
     step = "continuous" if data.scale.step is None else f"in steps of {data.scale.step:g}"
     users = ", ".join(f"K = {k}: {n:,}" for k, n in can_give(data, N_QUERY, SHOTS).items())
     entries = {
@@ -74,7 +75,7 @@ def data_add(file: str, name: str | None, replace: bool, **options: Any) -> None
         "card": str(added.path),
     }
     for key, value in entries.items():
-        click.echo(f"{key:<12} {value}")
+        echo(f"{key:<12} {value}")
 
 
 @command.command("info")
@@ -87,7 +88,7 @@ def data_info(name: str) -> None:
     for key, value in describe(weights[name] if name in weights else load_card(name)).items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines):
-            click.echo(f"{key if number == 0 else '':<12} {line}")
+            echo(f"{key if number == 0 else '':<12} {line}")
 
 
 @command.command("fetch")
@@ -101,12 +102,10 @@ def data_fetch(name: str, offline: bool) -> None:
 
     if name in [card.name for card in list_weights()]:
         weights = find_weights(name, offline=offline)
-        click.echo(f"{name}: {weights.source}, sha256 of the weights {weights.sha256}")
+        echo(f"{name}: {weights.source}, sha256 of the weights {weights.sha256}")
         return
     dataset = load_dataset(name, offline=offline)
     table = dataset.table
-    click.echo(
-        f"{name}: {len(table):,} ratings by {table.n_users:,} users of {table.n_items:,} items, sha256 {table.sha256}"
-    )
+    echo(f"{name}: {len(table):,} ratings by {table.n_users:,} users of {table.n_items:,} items, sha256 {table.sha256}")
     for source, sha256 in dataset.sources.items():
-        click.echo(f"  {source} {sha256}")
+        echo(f"  {source} {sha256}")

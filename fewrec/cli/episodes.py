@@ -8,6 +8,7 @@ import click
 
 from fewrec.cli.group import Commands, console
 from fewrec.cli.options import OWN_DATA, grid_options, open_own, own_data_options
+from fewrec.terminal import echo
 
 
 @click.group(cls=Commands)
@@ -33,9 +34,9 @@ def episodes_export(suite: str, out: str, **options: Any) -> None:
     dataset = open_own(**own)
     from fewrec.runner.frozen import export_suite  # imports torch: after the cheap checks
 
-    record = export_suite(suite, out, data=dataset, told=lambda name: click.echo(name, err=True), **options)
+    record = export_suite(suite, out, data=dataset, told=lambda name: echo(name, err=True), **options)
     number = "1 task" if len(record.tasks) == 1 else f"{len(record.tasks)} tasks"
-    click.echo(f"wrote {number} of {record.suite} to {out}; score predictions with: fewrec score FILE --episodes {out}")
+    echo(f"wrote {number} of {record.suite} to {out}; score predictions with: fewrec score FILE --episodes {out}")
 
 
 @command.command("import")
@@ -64,4 +65,4 @@ def episodes_import(folder: str) -> None:
         ]  # fmt: skip
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     console().print(table)
-    click.echo(f"verified: {files} files of {len(frozen)} task{'s' * (len(frozen) > 1)}")
+    echo(f"verified: {files} files of {len(frozen)} task{'s' * (len(frozen) > 1)}")

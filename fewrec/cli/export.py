@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fewrec.terminal import echo
+
 
 @click.command()
 @click.argument("folder", type=click.Path())
@@ -15,4 +17,4 @@ def command(folder: str, target: str) -> None:
     from fewrec.report.export import export_reference
 
     export_reference(Path(folder), Path(target))
-    click.echo(f"wrote {target}")
+    echo(f"wrote {target}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fewrec.cli.group import console
+from fewrec.terminal import echo, rich_console
 
 _READING = ("template", "user_col", "item_col", "rating_col", "columns", "delimiter", "duplicates")
 
@@ -53,7 +54,6 @@ def command(
     "user <id>: <item text>", and one output is trained on the standardised score by mean squared error.
     """
     columns = {name: value for name in _READING if (value := given.pop(name)) is not None}
-    from rich.console import Console
 
     from fewrec.finetune.api import finetune  # imports torch: after the cheap checks
     from fewrec.finetune.options import FinetuneOptions
@@ -66,10 +66,10 @@ def command(
         found = finetune(
             train, test, out, options=options, items=items, dataset=dataset, scale=scale, columns=columns,
             device=device, threads=available_threads() if threads is None else threads, offline=offline or None,
-            reporter=reporter_for(Console(stderr=True)),
+            reporter=reporter_for(rich_console(stderr=True)),
         )  # fmt: skip
     except KeyboardInterrupt:
-        click.echo(f"interrupted; whole epochs are kept in {out}: run the same command again to go on", err=True)
+        echo(f"interrupted; whole epochs are kept in {out}: run the same command again to go on", err=True)
         sys.exit(130)
     console().print(as_table(found.results, found.timings))
-    click.echo(f"{found.out / 'results.json'} has all figures, {found.out / 'model'} the model")
+    echo(f"{found.out / 'results.json'} has all figures, {found.out / 'model'} the model")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewrec.errors import FewrecError, nearest
+from fewrec.terminal import echo, plain, rich_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +47,7 @@ def sigterm_interrupts() -> Iterator[None]:
 def end_interrupted(stop: KeyboardInterrupt, text: str) -> None:
     """Say in one line that a signal has ended the command, and exit with its code."""
     terminated = isinstance(stop, Terminated)
-    click.echo(f"{'terminated' if terminated else 'interrupted'}; {text}", err=True)
+    echo(f"{'terminated' if terminated else 'interrupted'}; {text}", err=True)
     sys.exit(TERMINATED if terminated else INTERRUPTED)
 
 
@@ -89,8 +90,11 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = plain(error.message)  # type: ignore[misc]  # click prints it
+            raise
         except FewrecError as error:
-            click.echo(f"error: {error}", err=True)
+            echo(f"error: {error}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt as stop:
             end_interrupted(stop, "run the same command again")
@@ -98,7 +102,5 @@ class Commands(click.Group):
 
 def console() -> Console:
     """Return a console on standard output: as wide as the terminal, elsewhere as COLUMNS says, or 200 columns."""
-    from rich.console import Console
-
     width = os.environ.get("COLUMNS", "")
-    return Console() if sys.stdout.isatty() else Console(width=int(width) if width.isdigit() else 200)
+    return rich_console() if sys.stdout.isatty() else rich_console(width=int(width) if width.isdigit() else 200)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewrec.cli.group import Commands, console
+from fewrec.terminal import echo
 
 if TYPE_CHECKING:
     from fewrec.learners.index import LearnerInfo
@@ -131,7 +132,7 @@ def list_suites() -> None:
     from fewrec.runner import suite
 
     for name, title in suite.list_suites().items():
-        click.echo(f"{name:<12} {title}")
+        echo(f"{name:<12} {title}")
 
 
 @command.command("weights")
@@ -142,4 +143,4 @@ def list_weights() -> None:
 
     for card in cards.list_weights():
         others = f"; also {', '.join(card.aliases)}" if card.aliases else ""
-        click.echo(f"{card.name:<24} {'cached' if is_cached(card) else '':<7} {card.title}; {card.licence}{others}")
+        echo(f"{card.name:<24} {'cached' if is_cached(card) else '':<7} {card.title}; {card.licence}{others}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from fewrec.terminal import echo
+
 
 @click.command()
 @click.argument("path", metavar="FILE.py")
@@ -35,6 +37,6 @@ def command(path: str, name: str | None, kind: str) -> None:
         raise SuiteError(f"{path}: there is no folder {file.parent}")
     name = name or name_from(file)
     write_whole(file, filled_template(kind, name, file.name).encode())
-    click.echo(f"wrote {path}: learner '{name}', class {class_name(name)}")
-    click.echo(f"next: fewrec check {path}")
-    click.echo(f"      fewrec run smoke --plugin {path} --learner {name},bias")
+    echo(f"wrote {path}: learner '{name}', class {class_name(name)}")
+    echo(f"next: fewrec check {path}")
+    echo(f"      fewrec run smoke --plugin {path} --learner {name},bias")

@@ -12,6 +12,7 @@ import click
 
 from fewrec.cli.group import console
 from fewrec.cli.options import OWN_DATA, backbone_option, machine_options, open_own
+from fewrec.terminal import echo, rich_console
 
 if TYPE_CHECKING:
     from fewrec.data.table import Dataset
@@ -90,21 +91,21 @@ def answer(
             dataset=data if data is not None else dataset,
             threads=available_threads() if threads is None else threads,
             track=track,
-            say=lambda text: click.echo(text, err=True),
+            say=lambda text: echo(text, err=True),
             **options,
         )
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     if form == "json":
-        click.echo(show.as_json(found))
+        echo(show.as_json(found))
     elif form == "csv":
-        click.echo(show.as_csv(show.rows_of(found), show.csv_columns(found)))
+        echo(show.as_csv(show.rows_of(found), show.csv_columns(found)))
     else:
         out = console()
         out.print(show.as_table(found, out.width))
         known = f"{found.k_shot} rating{'s' if found.k_shot != 1 else ''}"
         parts = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in found.seconds.items())
-        click.echo(f"{found.learner} on {found.dataset}, {known} of this user known; {parts}", err=True)
+        echo(f"{found.learner} on {found.dataset}, {known} of this user known; {parts}", err=True)
 
 
 def _find(text: str, data: Dataset | None, dataset: str | None, form: str, offline: bool) -> None:
@@ -119,11 +120,11 @@ def _find(text: str, data: Dataset | None, dataset: str | None, form: str, offli
     found = titles.find(text)
     rows = show.found_rows(titles, found or titles.nearest(text, 5))
     if not found:
-        click.echo(f"no title has all of '{text}'" + ("; the nearest:" if rows else ""), err=True)
+        echo(f"no title has all of '{text}'" + ("; the nearest:" if rows else ""), err=True)
     if form == "json":
-        click.echo(json_bytes({"items": rows}).decode().rstrip("\n"))
+        echo(json_bytes({"items": rows}).decode().rstrip("\n"))
     elif form == "csv":
-        click.echo(show.as_csv(rows, show.FOUND))
+        echo(show.as_csv(rows, show.FOUND))
     elif rows:
         console().print(show.found_table(rows))
 
@@ -131,10 +132,9 @@ def _find(text: str, data: Dataset | None, dataset: str | None, form: str, offli
 @contextmanager
 def _progress() -> Iterator[Any]:
     """Yield what shows the steps of training on a terminal, and nothing elsewhere."""
-    from rich.console import Console
     from rich.progress import track
 
-    out = Console(stderr=True)
+    out = rich_console(stderr=True)
     if not sys.stderr.isatty():
         yield None
     else:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fewrec.terminal import echo
+
 if TYPE_CHECKING:
     from fewrec.data.table import Dataset
 
@@ -112,7 +114,7 @@ def machine_options(command: Callable) -> Callable:
         click.option("--plugin", "plugins", multiple=True, type=click.Path(),
                      help="A Python file with learners. It is run: trust it."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-        click.option("--threads", type=int, help="Processor threads (default: all that this process may use)."),
+        click.option("--threads", type=int, help="Processor threads, of each worker (default: a fair share of all)."),
         click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache."),
     ]  # fmt: skip
     return _with(options, command)
@@ -167,5 +169,5 @@ def open_own(data: str | None, **own: Any) -> Dataset | None:
 
     dataset = open_dataset(data, **given)
     for note in dataset.notes:
-        click.echo(f"{data}: {note}", err=True)
+        echo(f"{data}: {note}", err=True)
     return dataset

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fewrec.cli.group import console
+from fewrec.terminal import echo
 
 
 @click.command()
@@ -40,7 +41,7 @@ def command(folder: str, out: str | None, no_plots: bool, interval: str) -> None
     for name, content in tables.items():
         write_whole(target / name, content)
     console().print(terminal_table(frame))
-    click.echo(f"Tables: {', '.join(tables)} in {target}")
+    echo(f"Tables: {', '.join(tables)} in {target}")
     if not no_plots:
         with click.progressbar(length=1, label="Drawing plots", file=sys.stderr) as bar:
 
@@ -49,5 +50,5 @@ def command(folder: str, out: str | None, no_plots: bool, interval: str) -> None
                 bar.update(count - bar.pos)
 
             page, plots = write_page(results, frame, target, drawn)
-        click.echo(f"Plots: {len(plots)} as SVG and PNG in {target / 'plots'}")
-        click.echo(f"Page: {page}")
+        echo(f"Plots: {len(plots)} as SVG and PNG in {target / 'plots'}")
+        echo(f"Page: {page}")

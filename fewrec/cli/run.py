@@ -20,6 +20,7 @@ from fewrec.cli.options import (
     own_data_options,
     settings,
 )
+from fewrec.terminal import echo, rich_console
 
 
 @click.command()
@@ -59,6 +60,11 @@ from fewrec.cli.options import (
     help="Follow the run in tensorboard, wandb (offline unless WANDB_MODE is set) or mlflow; writes into OUT/tracking.",
 )
 @machine_options
+@click.option("--jobs", type=int, metavar="N", help="Run N units at once, each in a process of its own [default: 1].")
+@click.option("--executor", type=click.Choice(["local", "ray"]), help="Where units run: on this machine, or on Ray.")
+@click.option(
+    "--ray-address", metavar="ADDRESS", help="The cluster of --executor ray (default: a Ray of this machine)."
+)
 @click.option("--time-limit", type=float, metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
 @click.option("--out", type=click.Path(), help="Results folder (default: results/SUITE).")
 @click.option("--dry-run", is_flag=True, help="Print the cells and an estimate of the time, and stop.")
@@ -87,17 +93,15 @@ def command(suite: str, dry_run: bool, time_limit: float | None, track: tuple[st
 
 
 def _execute(plan: Any, time_limit: float | None, track: tuple[str, ...]) -> None:
-    from rich.console import Console
-
     from fewrec.report.render import terminal_table
     from fewrec.runner import api
     from fewrec.runner.progress import reporter_for
 
     command = f"fewrec run {' '.join(_shown_arguments())}".strip()
-    reporter = reporter_for(Console(stderr=True))
+    reporter = reporter_for(rich_console(stderr=True))
     results = api.execute(plan, reporter=reporter, time_limit=time_limit, command=command, track=track)
     console().print(terminal_table(results.leaderboard))
-    click.echo(f"{plan.out / 'leaderboard.md'} has the whole table")
+    echo(f"{plan.out / 'leaderboard.md'} has the whole table")
 
 
 def _shown_arguments() -> list[str]:
@@ -111,14 +115,14 @@ def _print_plan(plan: Any) -> None:
     from fewrec.report.naming import protocol_name
 
     for spec in plan.cells:
-        click.echo(
+        echo(
             f"{spec.spec_hash}  {spec.dataset}  {protocol_name(spec.protocol.canonical(), spec.meta_dataset)}  "
             f"N={spec.n_users} K={spec.k_shot} Q={spec.n_query}  seed {spec.seed}  "
             f"{spec.episodes} episodes  {spec.label}"
         )
     seconds, unknown = sum(plan.estimate.seconds), plan.estimate.unknown
-    click.echo(
+    echo(
         f"{len(plan.cells)} cells, about {seconds / 60:.1f} minutes by the timings of earlier runs, into {plan.out}"
     )
     if unknown:
-        click.echo(f"not timed yet, so guessed: {', '.join(unknown)}")
+        echo(f"not timed yet, so guessed: {', '.join(unknown)}")

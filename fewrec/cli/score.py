@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fewrec.cli.group import console
+from fewrec.terminal import echo
 
 
 @click.command()
@@ -22,11 +23,11 @@ def command(predictions: str, episodes: str, label: str | None, out: str | None)
     from fewrec.report.terminal import terminal_table
     from fewrec.runner.score import EXTERNAL, score
 
-    results = score(predictions, episodes, label=label, out=out, told=lambda name: click.echo(name, err=True))
+    results = score(predictions, episodes, label=label, out=out, told=lambda name: echo(name, err=True))
     frame = results.leaderboard
     console().print(terminal_table(frame))
     (shown,) = frame["label"][frame["learner"] == EXTERNAL].unique()
     for line in row_lines(frame, shown):
-        click.echo(line)
+        echo(line)
     if out is not None:
-        click.echo(f"{out}: leaderboard.md has the whole table")
+        echo(f"{out}: leaderboard.md has the whole table")

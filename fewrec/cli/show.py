@@ -8,6 +8,7 @@ import click
 
 from fewrec.cli.group import console
 from fewrec.cli.options import names, shots
+from fewrec.terminal import echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,19 +47,19 @@ def command(folder: str, sort: str | None, interval: Any, form: str, **wanted: t
         if results.unfinished:
             number = len(results.unfinished)
             said = "1 cell has" if number == 1 else f"{number} cells have"
-            click.echo(f"not finished: {said} no result yet", err=True)
+            echo(f"not finished: {said} no result yet", err=True)
     elif form == "csv":
         from fewrec.report.render import csv_text
 
-        click.echo(csv_text(frame), nl=False)
+        echo(csv_text(frame), nl=False)
     elif form == "latex":
         from fewrec.report.latex import latex
 
-        click.echo(latex(results, frame), nl=False)
+        echo(latex(results, frame), nl=False)
     else:
         from fewrec.report.markdown import notes, sections
 
-        click.echo("\n".join([*sections(results, frame), notes(frame)]))
+        echo("\n".join([*sections(results, frame), notes(frame)]))
 
 
 def chosen(frame: pd.DataFrame, folder: str, wanted: dict[str, tuple[Any, ...]]) -> pd.DataFrame:

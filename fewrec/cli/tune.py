@@ -17,6 +17,7 @@ from fewrec.cli.options import (
     own_data_options,
     settings,
 )
+from fewrec.terminal import echo
 
 
 @click.command()
@@ -70,7 +71,7 @@ def command(
                 suite, learner, budget=budget, data=dataset, settings=_of(given, learners, learner), **options
             )
         except KeyboardInterrupt:
-            click.echo("interrupted; the trials that ended are kept: run the same command again to go on", err=True)
+            echo("interrupted; the trials that ended are kept: run the same command again to go on", err=True)
             sys.exit(130)
         _print_result(result, suite)
 
@@ -82,29 +83,29 @@ def _of(given: dict[str, dict[str, Any]], learners: tuple[str, ...], learner: st
 
 def _print_space(plan: Any) -> None:
     width = max(map(len, plan.start), default=0)
-    click.echo(f"{plan.row.shown}: {len(plan.space.searched)} of {len(plan.start)} options are searched")
+    echo(f"{plan.row.shown}: {len(plan.space.searched)} of {len(plan.start)} options are searched")
     for name, one in plan.space.searched.items():
-        click.echo(f"  {name:{width}}  {one.describe()}; the search starts at {_shown(plan.start[name])}")
+        echo(f"  {name:{width}}  {one.describe()}; the search starts at {_shown(plan.start[name])}")
     for name, reason in plan.space.left_out.items():
-        click.echo(f"  {name:{width}}  stays {_shown(plan.start[name])}: {reason}")
+        echo(f"  {name:{width}}  stays {_shown(plan.start[name])}: {reason}")
 
 
 def _print_result(result: Any, suite: str) -> None:
     tuned = result.row.tuned
     for reason in dict.fromkeys(result.left_out.values()):
         cells = [cell for cell, why in result.left_out.items() if why == reason]
-        click.echo(f"left out, {cells[0]}" + (f" and {len(cells) - 1} more" if cells[1:] else "") + f": {reason}")
+        echo(f"left out, {cells[0]}" + (f" and {len(cells) - 1} more" if cells[1:] else "") + f": {reason}")
     failed = tuned.budget - tuned.trials
-    click.echo(
+    echo(
         f"{result.row.label}: {tuned.metric.upper()} on meta-validation {tuned.score:.4f}, "
         f"trial {result.best.number + 1} of {tuned.budget}" + (f" ({failed} failed)" if failed else "")
     )
     start = "failed" if tuned.default_score is None else f"{tuned.default_score:.4f}"
-    click.echo(f"before tuning: {start}" + ("" if result.changed else "; no trial was better"))
+    echo(f"before tuning: {start}" + ("" if result.changed else "; no trial was better"))
     for name, (was, now) in result.changed.items():
         share = f"  (importance {result.importance[name]:.0%})" if name in result.importance else ""
-        click.echo(f"  {name}: {_shown(was)} -> {_shown(now)}{share}")
-    click.echo(f"use it: fewrec run {suite} --tuned {result.path}")
+        echo(f"  {name}: {_shown(was)} -> {_shown(now)}{share}")
+    echo(f"use it: fewrec run {suite} --tuned {result.path}")
 
 
 def _shown(value: Any) -> str:

@@ -10,6 +10,7 @@ import click
 
 from fewrec.cli.group import console
 from fewrec.cli.options import OWN_DATA, names, own_data_options, shots
+from fewrec.terminal import echo, rich_console
 
 
 @click.command()
@@ -40,7 +41,6 @@ def command(folder: str, everything: bool, count: int, draw: int, report: str | 
     own = {key: value for key, value in own.items() if value is not None}
     if own and "data" not in own:
         raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in own)} only go with --data")
-    from rich.console import Console
 
     from fewrec.report.comparison.verification import terminal_report
     from fewrec.report.files import json_bytes, write_whole
@@ -51,9 +51,9 @@ def command(folder: str, everything: bool, count: int, draw: int, report: str | 
     wanted = Filter(**{name: options.pop(name) for name in fields}, cells=options.pop("hashes"))
     try:
         found = verify(folder, count=None if everything else count, draw=draw, wanted=wanted, own=own or None,
-                       reporter=reporter_for(Console(stderr=True)), **options)  # fmt: skip
+                       reporter=reporter_for(rich_console(stderr=True)), **options)  # fmt: skip
     except KeyboardInterrupt:
-        click.echo("interrupted; nothing was written", err=True)
+        echo("interrupted; nothing was written", err=True)
         sys.exit(130)
     if report is not None:
         write_whole(Path(report), json_bytes(found.json_value()))

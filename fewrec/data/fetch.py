@@ -16,6 +16,7 @@ from fewrec.data.cards import Card, WeightsCard
 from fewrec.data.sources import AnySource, ArchiveSource, FilesSource, HubSource, ManualSource, PackageSource
 from fewrec.errors import DataError
 from fewrec.paths import cache_folder, is_offline
+from fewrec.terminal import rich_console
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -257,16 +258,14 @@ def locked(home: Path) -> Iterator[None]:
 
 
 def _progress() -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    console = rich_console(stderr=True)
+    text = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), text, BarColumn(), DownloadColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def to_stderr(line: str) -> None:
     """Print one line for the user, beside what a command prints as its result."""
-    from rich.console import Console
-
-    Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+    rich_console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)

@@ -17,7 +17,7 @@ from fewrec.data.readers.users import user_features
 from fewrec.data.table import Catalog, Dataset, Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.data.validate import RawRatings, code_ratings, guess_scale, numeric_ratings, scale_step
-from fewrec.errors import DataError, nearest
+from fewrec.errors import DataError, nearest, printable
 
 _ROLES = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIME}
 _OPTIONS = {"user": "--user-col", "item": "--item-col", "rating": "--rating-col", "timestamp": "--time-col"}
@@ -125,7 +125,7 @@ def understand_own(
         kind="clicks" if chosen.of_clicks else "ratings",
         sources=sources,
         licence="not stated (a file of your own)",
-        notes=(*notes, note, *coded.notes),
+        notes=tuple(map(printable, (*notes, note, *coded.notes))),
     )
     if negatives is not None:
         understood["negatives"] = negatives

@@ -36,6 +36,8 @@ def read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str,
     found = {role: find_column([column for column in columns if column != item], aliases[role]) for role in aliases}
     if not any((found["title"], found["description"])):
         raise _lacking(table, "title")
+    if not len(table.frame):
+        raise DataError(f"{path}: the table has no rows")
     codes, ids = code_ids(table.frame[item], "item", table.where)
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])

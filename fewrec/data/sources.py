@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fewrec.seeding import digest
 
 # "" says that nobody has published a checksum: the one of the first download is recorded and checked from then on.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 
@@ -31,8 +32,10 @@ class _Source(Entry):
     def _names_stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
         for name in files:
             parts = PurePosixPath(name).parts
-            if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-                raise ValueError(f"'{name}' is not a plain path below the source's root")
+            plain = name.isprintable() and not set(name) & set("\\:")
+            # A name that begins with a dot could be that of fewrec's own record of what came.
+            if not plain or not parts or name.startswith("/") or any(part.startswith(".") for part in parts):
+                raise ValueError(f"{name!r} is not a plain path below the source's root")
         return files
 
     def member(self, name: str) -> str:
@@ -130,8 +133,8 @@ class HubSource(_Source):
     """A repository of the model hub."""
 
     type: Literal["hub"]
-    repository: str
-    revision: str | None = None
+    repository: str = Field(pattern=rf"^({_NAME}/)?{_NAME}$")
+    revision: str | None = Field(default=None, pattern=f"^{_NAME}$")
 
     @property
     def label(self) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from fewrec.checksums import sha256_of
 from fewrec.data.cards import WeightsCard, list_weights
+from fewrec.data.configuration import check_configuration
 from fewrec.data.download import hub_files, hub_snapshot
 from fewrec.data.fetch import Notify, fetch, first_problem, is_cached, to_stderr
 from fewrec.data.gguf import converted
@@ -18,6 +20,7 @@ from fewrec.errors import DataError, nearest
 from fewrec.paths import cache_folder, is_offline
 
 PATTERNS = ["*.safetensors", "*.json", "*.txt"]  # of a repository's files: no pickles, and no code
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # owner/name
 _UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -58,6 +61,8 @@ def find_weights(
         DataError: if the name is unknown, nothing can be reached, there are neither safetensors nor one GGUF file, or
             that file can't be converted.
     """
+    if str(name_or_path) in _installed and revision is None:
+        return _installed[str(name_or_path)]
     text, found = str(name_or_path), check_name(name_or_path)
     place = _Place(cache_folder(cache) / "weights" / "from-gguf", notify or to_stderr)
     if isinstance(found, WeightsCard) and revision is None:
@@ -65,6 +70,14 @@ def find_weights(
     if isinstance(found, Path):
         return _weights(found.name, found, str(found), place)
     return _from_hub(text, revision, is_offline(offline), place)
+
+
+_installed: dict[str, Weights] = {}
+
+
+def use_weights(name: str, weights: Weights) -> None:
+    """Let a name, or a path that this machine hasn't, mean weights that came here from another one of a cluster."""
+    _installed[name] = weights
 
 
 def check_name(name_or_path: str | Path) -> WeightsCard | Path | str:
@@ -82,7 +95,7 @@ def check_name(name_or_path: str | Path) -> WeightsCard | Path | str:
         return path
     if path.is_file():
         raise DataError(f"{text}: weights are a folder with config.json and *.safetensors, or a *.gguf; this is a file")
-    if text.count("/") != 1 or text.startswith((".", "/", "~")):
+    if not _REPOSITORY.fullmatch(text):
         if "/" in text or os.sep in text:
             raise DataError(f"{text}: no such folder of weights")
         raise DataError(f"unknown weights '{text}'{nearest(text, cards)} (or give owner/name on the hub, or a folder)")
@@ -166,6 +179,7 @@ def _weights(name: str, folder: Path, source: str, place: _Place) -> Weights:
         raise DataError(
             f"{source}: no *.safetensors file and no *.gguf, all that fewrec loads{found}; convert it first"
         )
+    check_configuration(folder, files, source)
     return Weights(name, folder, _joined(_sums(files)), source)
 
 

@@ -25,6 +25,7 @@ from fewrec.finetune.rows import Row, scored, trivial_rows
 from fewrec.finetune.show import as_markdown
 from fewrec.finetune.texts import Inputs, ItemTexts, Tokens, inputs, item_texts, texts_of, tokenise
 from fewrec.finetune.train import Trainer, timed
+from fewrec.report.numbers import guarded
 from fewrec.runner.environment import choose_device, describe
 from fewrec.runner.timing import Stopwatch
 
@@ -217,8 +218,11 @@ def _describe(pairs: Pairs, texts: ItemTexts) -> dict[str, Any]:
 
 
 def _predictions(pairs: Pairs, found: np.ndarray) -> bytes:
-    """Return the clipped predictions, in the order of the test file; no scores, whose licence may forbid copies."""
-    item, user = np.array(pairs.item_ids, object), np.array(pairs.user_ids, object)
+    """Return the clipped predictions, in the order of the test file; no scores, whose licence may forbid copies.
+
+    An id that a spreadsheet would take for a formula has an apostrophe in front (``fewrec.report.numbers.guarded``).
+    """
+    item, user = (np.array([guarded(one) for one in ids], object) for ids in (pairs.item_ids, pairs.user_ids))
     columns = {
         "item": item[pairs.test.item], "user": user[pairs.test.user], "prediction": pairs.scale.clip(found).round(6),
     }  # fmt: skip

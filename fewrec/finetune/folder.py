@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewrec.errors import FolderError
+from fewrec.finetune.show import as_markdown
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.runner.environment import differences
 from fewrec.runner.store import read_json
@@ -64,7 +65,7 @@ class FinetuneFolder:
 
     def _refuse_another(self, identity: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         old = read_json(self.path / _MANIFEST)
-        if old is None:
+        if not isinstance(old, dict):
             if any(not path.name.startswith(".") for path in self.path.iterdir()):
                 raise FolderError(
                     f"--out {self.path}: the folder is not empty, and not of this command; choose another"
@@ -72,10 +73,11 @@ class FinetuneFolder:
             return
         if old.get("kind") != _KIND or old.get("schema") != SCHEMA:
             raise FolderError(f"--out {self.path}: it holds something else than results of {_KIND}; choose another")
-        run = old.get("run", {})
+        run = old.get("run")
+        run = run if isinstance(run, dict) else {}
         changed = [f"{key}: {_shown(run.get(key))} -> {_shown(value)}" for key, value in identity.items()
                    if run.get(key) != value]  # fmt: skip
-        changed += differences(old.get("environment", {}), dict(environment))
+        changed += differences(_mapping(old.get("environment")), dict(environment))
         if changed:
             raise FolderError(
                 f"--out {self.path}: it belongs to another run ({'; '.join(changed)}); choose another --out, or remove "
@@ -84,7 +86,7 @@ class FinetuneFolder:
 
     def _clean(self) -> None:
         """Remove what a killed run left half-written, and states that are not the last."""
-        last = (read_json(self.path / _CHECKPOINT) or {}).get("state")
+        last = _mapping(read_json(self.path / _CHECKPOINT)).get("state")
         for path in [*self.path.glob(".*.part"), *self.path.glob("state-*.safetensors")]:
             if path.name != last:
                 path.unlink(missing_ok=True)
@@ -111,8 +113,13 @@ class FinetuneFolder:
         if record is None:
             return None
         try:
-            return record["epochs"], load_file(self.path / record["state"])
-        except (OSError, SafetensorError, KeyError) as error:
+            epochs, name = record["epochs"], record["state"]
+            if not (isinstance(epochs, list) and all(isinstance(one, dict) for one in epochs)):
+                raise ValueError(f"{_CHECKPOINT} lists no epochs")
+            if name != f"state-{len(epochs):05d}.safetensors":
+                raise ValueError(f"{_CHECKPOINT} names another file")
+            return epochs, load_file(self.path / name)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise FolderError(f"{self.path}: the kept state can't be read ({error}); remove the folder") from None
 
     # results
@@ -120,7 +127,14 @@ class FinetuneFolder:
     def finished(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return (results, timings) of a run that is complete, or None."""
         results, timings = read_json(self.path / _RESULTS), read_json(self.path / "timings.json")
-        return (results, timings) if results and timings else None
+        if not (results and timings):
+            return None
+        try:
+            as_markdown(results, timings)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise FolderError(f"{self.path / _RESULTS}: it can't be shown ({said}); remove the folder") from None
+        return results, timings
 
     def finish(
         self,
@@ -148,6 +162,10 @@ class FinetuneFolder:
 
 def _no_room(path: Path, error: Exception) -> FolderError:
     return FolderError(f"{path}: can't be written ({error}); make room, then run the same command again: it goes on")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _shown(value: Any) -> str:

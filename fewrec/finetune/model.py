@@ -22,16 +22,19 @@ def check_backbone(weights: Weights, options: FinetuneOptions) -> None:
     """Refuse, from ``config.json`` alone, a model of another kind and texts longer than it reads."""
     try:
         config = json.loads((weights.folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = dict(config)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"--backbone {options.backbone}: config.json can't be read ({error})") from None
     if config.get("model_type") not in FAMILIES:
         raise DataError(
             f"--backbone {options.backbone}: a '{config.get('model_type')}' model; give an encoder of "
             f"{', '.join(FAMILIES)}"
         )
-    limit = int(config.get("max_position_embeddings", 512))
+    limit, pad = config.get("max_position_embeddings", 512), config.get("pad_token_id", 1)
+    if not (isinstance(limit, int) and isinstance(pad, int)):
+        raise DataError(f"--backbone {options.backbone}: config.json has no number of positions, or none for padding")
     if config["model_type"] != "bert":  # positions begin behind the padding token's id
-        limit -= int(config.get("pad_token_id", 1)) + 1
+        limit -= pad + 1
     if options.max_length > limit:
         raise SuiteError(f"--max-length {options.max_length}: {options.backbone} reads at most {limit} tokens")
 

@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewrec.errors import SuiteError, nearest
+from fewrec.errors import SuiteError, nearest, printable
 from fewrec.learners.index import BUILTIN, LearnerInfo
 from fewrec.learners.sources import describe_class
 
@@ -114,8 +114,10 @@ def _import_file(path: Path, module_name: str) -> tuple[list[type[Learner]], str
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a plugin may fail in any way; the rest of the suite must still run
-        del sys.modules[module_name]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may fail in any way; the rest of the suite must still run
+        sys.modules.pop(module_name, None)
         return [], import_failure(error, path)
     from fewrec.learners.base import Learner
 
@@ -133,7 +135,7 @@ def import_failure(error: BaseException, path: Path) -> str:
     lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == path.absolute()]
     line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {message}"
+    return printable(f"{type(error).__name__}{f' in line {line}' if line else ''}: {message}")
 
 
 def _refuse_taken_names(path: Path, found: list[LearnerInfo]) -> None:
@@ -152,7 +154,7 @@ def _refuse_taken_names(path: Path, found: list[LearnerInfo]) -> None:
 
 
 def _of_class(cls: type[Learner], target: str, origin: str) -> LearnerInfo:
-    summary = (cls.__doc__ or "").strip().split("\n")[0]
+    summary = printable(str(cls.__doc__ or "").strip().split("\n")[0])
     needs = frozenset(map(str, cls.needs)) if isinstance(cls.needs, set | frozenset | list | tuple) else frozenset()
     return LearnerInfo(cls.name, target, summary, needs, str(cls.paper), origin)
 

@@ -15,7 +15,7 @@ from fewrec.data.readers import delimited
 from fewrec.data.table import Scale
 from fewrec.errors import DataError
 from fewrec.recommender.titles import TitleIndex, UnknownTitle
-from fewrec.report.numbers import one_line
+from fewrec.report.numbers import one_line, unguarded
 
 _SHOWN = 10  # bad lines that an error names
 _ITEM = (*ITEM, "film", "id")
@@ -127,6 +127,7 @@ def _checked(
             problems.append((row, "the item is missing"))
             continue
         try:
+            text = unguarded(text)  # a title or an id that was copied from fewrec's own CSV
             item = titles.match(re.sub(r"^(\d+)\.0$", r"\1", text), ids=ids, titles=called)
         except UnknownTitle as error:
             problems.append((row, str(error)))
@@ -145,7 +146,7 @@ def _checked(
         if len(problems) == 1:
             raise DataError(lines[0])
         more = f", the first {_SHOWN}" if len(problems) > _SHOWN else ""
-        raise DataError("\n  ".join([f"{name}: {len(problems)} of {len(rows)} ratings can't be used{more}:", *lines]))
+        raise DataError(f"{name}: {len(problems)} of {len(rows)} ratings can't be used{more}:", *lines)
     return UserRatings(np.array(items, np.int64), np.array(ratings, np.float64))
 
 

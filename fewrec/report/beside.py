@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
 from fewrec.report.files import read_json
+from fewrec.report.rows import read_rows
 
 BY_USER = "by-user.parquet"
+_WHOLE = ("episode", "user", "other", "step", "n")
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,7 @@ def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
     for file in files:
         if file.parent != folder:
             _refuse_damaged(file)
-        try:
-            part = pq.read_table(file).to_pandas()
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: can't be read ({str(error).splitlines()[0]}); run the suite again") from None
+        part = read_rows(file, tuple(name for name in kind.columns if name in _WHOLE))
         if file.parent != folder:
             part.insert(0, "cell", file.parent.name)
         if list(part.columns) != list(kind.columns):

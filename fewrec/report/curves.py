@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fewrec.report.numbers import guarded, unguarded
 from fewrec.seeding import digest
 
 if TYPE_CHECKING:
     from fewrec.report.results import Results
 
 KEYS = ["dataset", "state", "seed", "learner", "configuration", "step"]
+_TEXTS = ("dataset", "state", "learner", "configuration")
 
 
 def learning_curves(run_folder: str | Path) -> pd.DataFrame:
@@ -51,12 +53,22 @@ def curves_of(results: Results) -> pd.DataFrame:
     if (results.path / "cells").is_dir() or not file.is_file():
         return learning_curves(results.path)
     try:
-        frame = pd.read_csv(file, dtype={name: "str" for name in ("dataset", "state", "learner", "configuration")},
+        frame = pd.read_csv(file, dtype={name: "str" for name in _TEXTS},
                             keep_default_na=False, na_values=[""])  # fmt: skip
-        frame = frame.astype({"step": "int64", "seed": "int64", "validation_rmse": "float64"})
+        frame = frame.rename(columns=unguarded).astype({"step": "int64", "seed": "int64", "validation_rmse": "float64"})
+        for name in _TEXTS:
+            frame[name] = frame[name].map(unguarded, na_action="ignore")
         return frame.sort_values(KEYS, ignore_index=True)
     except (OSError, KeyError, TypeError, ValueError):
         return learning_curves(results.path)
+
+
+def curves_csv(curves: pd.DataFrame) -> bytes:
+    """Return curves.csv, in which no text is a formula; ``curves_of`` reads it back."""
+    frame = curves.rename(columns=guarded)
+    for name in _TEXTS:
+        frame[name] = frame[name].map(guarded, na_action="ignore")
+    return frame.to_csv(index=False, float_format="%.6g").encode()
 
 
 _PLACE = ("dataset", "meta_dataset", "protocol", "seed", "learner")  # fields that a meta-fit shares with its cells

@@ -12,11 +12,15 @@ import pyarrow.parquet as pq
 
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS, STEPS, rows_beside
-from fewrec.report.curves import learning_curves
+from fewrec.report.curves import curves_csv, learning_curves
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.report.render import write_leaderboard
 from fewrec.report.results import Results, load_results
 
+# columns of score rows that may be published: sums over a user's query ratings, and never one rating or prediction
+_SCORE = re.compile(
+    r"cell|episode|user|n|se|ae|auc|ndcg\d+|top\d+_(precision|ndcg|mrr)|pred_(mean|min|max)|log_density|within90"
+)
 # an absolute path of two parts or more, not inside an address; what is left is its last part
 _PATH = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;:()<>|]+[/\\])+([^\s/\\'\"`,;:()<>|]*)")
 
@@ -43,12 +47,20 @@ def export_reference(run_folder: str | Path, reference_folder: str | Path) -> No
             _write_frame(reference_folder / kind.file, rows)
     curves = learning_curves(run_folder)
     if len(curves):
-        write_whole(reference_folder / "curves.csv", curves.to_csv(index=False, float_format="%.6g").encode())
+        write_whole(reference_folder / "curves.csv", curves_csv(curves))
     write_leaderboard(reference_folder)
 
 
 def write_cells(results: Results, folder: Path) -> None:
-    """Write manifest.json (with all cells) and scores.parquet, which ``load_results`` reads like a run's folder."""
+    """Write manifest.json (with all cells) and scores.parquet, which ``load_results`` reads like a run's folder.
+
+    Raises ``DataError`` for a column of scores that may not be published.
+    """
+    for name in results.scores:
+        if not _SCORE.fullmatch(str(name)):
+            raise DataError(
+                f"{results.path}: column '{name}' is none of those that may be committed; it isn't exported"
+            )
     cells = [{name: one for name, one in cell.items() if name != "files"} for cell in results.metadata]  # of the run
     manifest = without_paths({**results.manifest, "cells": cells})
     _write_frame(folder / "scores.parquet", results.scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from fewrec.checksums import unsealed
 from fewrec.errors import DataError, FolderError
+
+_UNSEEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -37,8 +40,27 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return ``value`` as indented JSON with sorted keys: the same bytes for the same value."""
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return ``value`` as indented JSON with sorted keys: the same bytes for the same value.
+
+    Characters that a terminal obeys, or that turn the direction of text round, are written as escapes.
+    """
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def parsed_json(content: bytes) -> Any:
+    """Return the value of a JSON text as ``json_bytes`` writes it: neither NaN nor half a character.
+
+    Raises ``ValueError`` for what is none, ``RecursionError`` for one of too many levels.
+    """
+    value = json.loads(content, parse_constant=_refuse)
+    if b"\\ud" in content.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError, which is a ValueError
+    return value
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -47,10 +69,10 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises ``DataError`` naming the file where it is missing, broken, or not what was sealed.
     """
     try:
-        value = unsealed(json.loads(path.read_bytes()))
+        value = unsealed(parsed_json(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as JSON ({error}); remove its folder and run the suite again") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds no JSON object; remove its folder and run the suite again")

@@ -15,6 +15,7 @@ from fewrec.report.optional import CALIBRATION, POOLED, UPDATES, top_names
 from fewrec.report.pooled import pooled_figures
 from fewrec.report.ranks import rank_rows
 from fewrec.report.results import Results, shot_rank
+from fewrec.report.timed_on import kinds_of, leave_out_unlike
 from fewrec.report.warning_signs import prediction_warnings, tuning_warnings
 
 COLUMNS = [
@@ -55,7 +56,9 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     seconds or milliseconds an episode as named, memory in MB. A row is pooled over its seeds: RMSE is that of all query
     ratings together; ``seeds`` counts them, ``episodes`` adds them up, ``users`` are distinct test users. Meta-fit and
     prepare seconds are means over seeds, latencies quantiles of all measured episodes, episodes/s the harmonic mean,
-    memory and parameters the maximum. A row of which any seed has no result has a status and a reason, and no figures.
+    memory and parameters the maximum. Rows that were timed on another kind of node than most have no timings, and a
+    warning that says so (``fewrec.report.timed_on``). A row of which any seed has no result has a status and a reason,
+    and no figures.
 
     ``_low`` and ``_high`` are 95 % bootstrap intervals over users, of the kind that ``interval`` says (the frame's
     ``attrs["interval"]``). ``p_best`` and ``p_bias``: two-sided, of the difference to the best row and to ``bias``,
@@ -78,6 +81,8 @@ def leaderboard(results: Results, interval: Interval = "percentile") -> pd.DataF
     rows: list[dict[str, Any]] = []
     for task, of_task in tasks(cells):
         rows += _task_rows(task, of_task, results, ranking_names, interval)
+    timed = [row for row in rows if row["status"] == "ok"]
+    leave_out_unlike(timed, [row.pop("timed_on") for row in timed])
     if any(CALIBRATION[0] in row for row in rows):
         extra += [f"{name}{end}" for name in CALIBRATION for end in ("", "_low", "_high")]
     extra += UPDATES if any(UPDATES[0] in row for row in rows) else []
@@ -129,6 +134,7 @@ def _task_rows(
         rows.append(row)
         if row["status"] == "ok":
             row |= _costs(of_row)
+            row["timed_on"] = kinds_of(of_row, results.manifest.get("environment") or {})
             complete.append((row, of_row))
     if complete:
         _add_figures([row for row, _ in complete], [of_row for _, of_row in complete], results, ranking_names, interval)

@@ -11,7 +11,7 @@ from fewrec.metrics.statistics import REPLICATES
 from fewrec.report.leaderboard import TRIVIAL, is_best, is_tie, tasks
 from fewrec.report.measure import AUC, RMSE, Measure, measure_of
 from fewrec.report.naming import grouped_signs, why_excluded
-from fewrec.report.numbers import fixed, interval, markdown_text, p_text, short
+from fewrec.report.numbers import fixed, interval, markdown_text, one_line, p_text, short
 from fewrec.report.optional import CALIBRATION, Optional, optional_columns
 from fewrec.report.published import published_rows
 from fewrec.report.ranks import task_ranks
@@ -237,4 +237,5 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]], text_columns: int
 
 
 def _code(value: Any) -> str:
-    return str(value).replace("`", "'").replace("\n", " ")
+    """Return a value for a code span, which a backtick or a line end of any kind would end."""
+    return one_line(value).replace("`", "'")

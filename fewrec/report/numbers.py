@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import pandas as pd
 _METRICS = ("rmse", "mae", "ndcg", "top", "auc", "skill", "diff_", "p_b", "p_pop", "nlpd", "coverage")
 _DECIMALS = 6  # of metrics: rounding errors of a sum lie ten digits below, so other orders of adding give equal bytes
 _DIGITS = 6  # of costs
+# What a spreadsheet evaluates: a cell that begins so, also behind what it strips, also in the wide signs of East Asia.
+_FORMULA = re.compile(r"'*[\t\r\n]|[\s\x00-\x1f']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def rounded(name: str, value: Any) -> Any:
@@ -28,7 +32,7 @@ def rounded(name: str, value: Any) -> Any:
 def csv_field(name: str, value: Any) -> str:
     """Return a table's value as the text of a CSV field, quoted where needed.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, see ``guarded``.
     """
     value = rounded(name, value)
     if value is None:
@@ -37,8 +41,22 @@ def csv_field(name: str, value: Any) -> str:
         return f"{value:.{_DECIMALS}f}" if name.startswith(_METRICS) else np.format_float_positional(value, trim="-")
     if isinstance(value, int):
         return str(value)
-    text = f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+    text = guarded(value)
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"') else text
+
+
+def guarded(text: str) -> str:
+    """Return a text for a CSV file: with an apostrophe in front where a spreadsheet would take it for a formula.
+
+    Numbers stay numbers (``-5``). ``unguarded`` is the inverse for every text: one that has an apostrophe before the
+    sign of a formula gets another one.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def unguarded(text: str) -> str:
+    """Return the text of which ``guarded`` made ``text``."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def one_line(value: Any) -> str:

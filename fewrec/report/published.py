@@ -17,8 +17,12 @@ def published_rows(results: Results) -> tuple[list[str], list[tuple[str, list[st
     quoted = (suite.get("published") if isinstance(suite, dict) else None) or []
     names = list(dict.fromkeys(name for row in quoted for name in row["figures"]))
     kinds = list(dict.fromkeys(re.sub(r"\d+", "#", name) for name in names))
-    names.sort(key=lambda name: (kinds.index(re.sub(r"\d+", "#", name)), [int(n) for n in re.findall(r"\d+", name)]))
+    names.sort(key=lambda name: (kinds.index(re.sub(r"\d+", "#", name)), _numbers(name)))
     return names, [
         (row["label"], [f"{row['figures'][n]:g}" if n in row["figures"] else "" for n in names], row["source"])
         for row in quoted
     ]
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d{1,18}", name)]

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
 from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
 from fewrec.report.naming import TASK, protocol_names, row_labels, state_rank
+from fewrec.report.rows import read_rows
 from fewrec.seeding import canonical_json
 
 SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_max")  # those that every score row has
@@ -45,10 +44,10 @@ class Results:
     specification (dataset, protocol, state, n_users, k_shot, n_query, episodes, seed, learner, label, config ...),
     ``status`` and ``reason``, hashes of data, split and code, ``trainable_params``, and what it cost: seconds
     (``prepare_s``, ``meta_fit_s``), lists of milliseconds an episode (``adapt_ms``, ``predict_ms``, in the online
-    protocol ``update_ms``), ``episodes_per_s`` and MB. ``tuning`` is the dict that says where its options come from,
-    None where that was not recorded; ``other_configurations`` counts the other configurations that were run in its
-    place of the table before. ``kind`` is that of its data set, ``ratings`` (also where the manifest doesn't say) or
-    ``clicks``.
+    protocol ``update_ms``), ``episodes_per_s`` and MB. ``nodes`` says on what kind of machine that was measured, None
+    where it was not recorded. ``tuning`` is the dict that says where its options come from, None where that was not
+    recorded; ``other_configurations`` counts the other configurations that were run in its place of the table before.
+    ``kind`` is that of its data set, ``ratings`` (also where the manifest doesn't say) or ``clicks``.
 
     ``scores``: one row a (cell, episode, user) of the cells with status ok, in the order of ``cells``: number of query
     ratings ``n``, sums of squared and absolute errors ``se`` and ``ae`` in rating units, ``ndcg5`` (or at another k)
@@ -112,14 +111,16 @@ def load_results(path: str | Path) -> Results:
         raise DataError(f"{path}: no such folder of results; run the suite first, or give results/reference/<suite>")
     if not (path / "manifest.json").is_file():
         raise DataError(f"{path}: not a folder of results (it has no manifest.json)")
-    manifest = read_json(path / "manifest.json")
+    from fewrec.report.stored import check_manifest  # pydantic: for who reads, not for who imports
+
+    manifest = check_manifest(read_json(path / "manifest.json"), path / "manifest.json")
     if (path / "cells").is_dir():
         metadata, unfinished = _read_cells(path / "cells")
         _count_other_configurations(path, metadata)
         parts = [_read_blocks(path / "cells" / m["spec_hash"], m) for m in metadata if m["status"] == "ok"]
         scores = _joined(parts)
     elif (path / "scores.parquet").is_file():
-        metadata, unfinished = [_checked(m, path / "manifest.json") for m in manifest.pop("cells", [])], ()
+        metadata, unfinished = [_checked(m, path / "manifest.json") for m in manifest.pop("cells", None) or []], ()
         scores = _read_scores(path / "scores.parquet")
     else:
         raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
@@ -170,6 +171,8 @@ def _kinds(datasets: pd.Series, manifest: dict[str, Any]) -> list[str]:
 
 
 def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    from fewrec.report.stored import check_timing
+
     metadata, unfinished = [], []
     for cell in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if not (cell / "cell.json").is_file():
@@ -178,7 +181,8 @@ def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
         one = _checked(read_json(cell / "cell.json"), cell / "cell.json")
         if one["spec_hash"] != cell.name:
             raise DataError(f"{cell / 'cell.json'}: belongs to cell {one['spec_hash']}; remove this folder")
-        one["timing"] = read_json(cell / "timing.json") if (cell / "timing.json").is_file() else {}
+        timing = cell / "timing.json"
+        one["timing"] = check_timing(read_json(timing), timing) if timing.is_file() else {}
         metadata.append(one)
     return metadata, tuple(unfinished)
 
@@ -195,7 +199,7 @@ def _count_other_configurations(run_folder: Path, metadata: list[dict[str, Any]]
             row, cell = json.loads(file.with_name("begun.json").read_bytes())["row"], json.loads(file.read_bytes())
             if cell["status"] == "ok":
                 tried[row, cell["spec"]["learner"]].add(canonical_json(cell["spec"]["config"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # what can't be read decides no figure
     for one in metadata:
         others: set[str] = set()
@@ -203,7 +207,7 @@ def _count_other_configurations(run_folder: Path, metadata: list[dict[str, Any]]
             try:
                 row = json.loads((run_folder / "cells" / one["spec_hash"] / "begun.json").read_bytes())["row"]
                 others = tried[row, one["spec"]["learner"]] - {canonical_json(one["spec"].get("config"))}
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 pass
         one["other_configurations"] = len(others)
 
@@ -215,10 +219,14 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
     if metadata.get("schema", 1) != 1:
         raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
     spec = metadata["spec"]
+    if not isinstance(spec, dict):
+        raise DataError(f"{file}: the cell's spec is no JSON object; it was not written by fewrec")
     for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
         if name not in spec:
             raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
-    return metadata
+    from fewrec.report.stored import check_cell
+
+    return check_cell(metadata, file)
 
 
 def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
@@ -238,12 +246,10 @@ def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
 
 
 def _read_scores(file: Path, cell: str | None = None) -> pd.DataFrame:
-    try:
-        frame = pq.read_table(file).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{file}: can't be read ({reason}); remove it and run the suite again") from error
+    frame = read_rows(file, ("episode", "user", "n"))
     if cell is not None:
+        if "cell" in frame:
+            raise DataError(f"{file}: it has a column 'cell', which is a reference's; run the suite again")
         frame.insert(0, "cell", cell)
     missing = [name for name in ("cell", *SCORE_COLUMNS) if name not in frame]
     if missing:
@@ -302,6 +308,7 @@ def _frame(metadata: list[dict[str, Any]]) -> pd.DataFrame:
         columns[name] = [m.get(name) for m in metadata]
     for name in _TIMES:
         columns[name] = [(m.get("timing") or {}).get(name) for m in metadata]
+    columns["nodes"] = [(m.get("timing") or {}).get("nodes") for m in metadata]
     return pd.DataFrame({name: pd.Series(values, dtype=_dtype(name)) for name, values in columns.items()})
 
 

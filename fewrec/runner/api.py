@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
@@ -22,7 +21,7 @@ from fewrec.paths import cache_folder
 from fewrec.report.render import write_leaderboard
 from fewrec.report.results import Results, load_results
 from fewrec.runner.cell import SCHEMA, CellSpec
-from fewrec.runner.environment import available_threads, choose_device, describe
+from fewrec.runner.environment import choose_device, describe
 from fewrec.runner.estimate import Estimate, estimate
 from fewrec.runner.execute import CellRunner
 from fewrec.runner.override import override
@@ -30,7 +29,9 @@ from fewrec.runner.progress import Reporter, reporter_for
 from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
 from fewrec.runner.suite import Shots, Suite, load_suite, load_tuned
+from fewrec.runner.workers import Workers, choose_workers, open_executor
 from fewrec.seeding import digest
+from fewrec.terminal import rich_console
 from fewrec.tracking.base import Tracker, Trackers, open_trackers
 
 
@@ -48,6 +49,12 @@ class Plan:
     out: Path
     estimate: Estimate
     backbone: str | None = None
+    workers: Workers = Workers()
+    offline: bool = False
+
+    def expected(self) -> dict[str, tuple[float, float]]:
+        """Return the expected seconds of the fit and of all blocks of each cell, by the cell's hash."""
+        return {spec.spec_hash: parts for spec, parts in zip(self.cells, self.estimate.parts, strict=True)}
 
 
 def plan(
@@ -71,15 +78,20 @@ def plan(
     threads: int | None = None,
     out: str | Path | None = None,
     offline: bool = False,
+    jobs: int | None = None,
+    executor: str | None = None,
+    ray_address: str | None = None,
 ) -> Plan:
     """Check everything that can be checked before any training, and return the plan.
 
     ``tuned`` are files of ``fewrec tune``, whose rows are added beside the suite's. ``backbone`` names the language
     model (``fewrec.data.weights.find_weights``) of all rows whose learner has that option. ``meta_datasets`` are those
-    to meta-train on in place of the one that is tested, each for a table of its own.
+    to meta-train on in place of the one that is tested, each for a table of its own. ``jobs``, ``executor`` and
+    ``ray_address``: see ``fewrec.runner.workers``; ``threads`` are those of a worker.
 
     Raises ``SuiteError`` or ``DataError`` with one line that names the option or the file and the fix.
     """
+    workers = choose_workers(jobs, executor, ray_address, offline=offline)
     for plugin in plugins:
         add_plugin_file(Path(plugin))
     if backbone is not None:
@@ -100,6 +112,7 @@ def plan(
     chosen = choose_device(device)
     if threads is not None and threads < 1:
         raise SuiteError(f"--threads {threads}: at least one thread is needed")
+    threads = threads or workers.default_threads()
     if offline:
         os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of the run
     loaded = {key: data if data is not None else open_dataset(key, offline=offline) for key in definition.datasets}
@@ -110,14 +123,13 @@ def plan(
     folder = Path(out) if out is not None else Path("results") / name
     earlier = [folder, *sorted(Path("results/reference").glob("*/"))]
     return Plan(
-        name, definition, cells, loaded, _check_episodes(cells, loaded), chosen, threads or available_threads(), folder,
-        estimate(cells, earlier), backbone,
+        name, definition, cells, loaded, _check_episodes(cells, loaded), chosen, threads, folder,
+        estimate(cells, earlier), backbone, workers, offline,
     )  # fmt: skip
 
 
 def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> dict[str, str]:
-    """Draw the last episode of every kind that the cells ask for; return the hash of every split by its readable name.
-    """
+    """Draw the last episode of every kind that is asked for; return the hash of every split by its readable name."""
     splits: dict[str, str] = {}
     made: dict[str, Any] = {}
     checked = set()
@@ -164,17 +176,20 @@ def execute(
     folder = RunFolder(plan.out, reporter.warn)
     manifest = _manifest(plan, command)
     folder.open(manifest)
+    executor = None
     try:
         folder.set_aside_replaced(plan.cells)
-        runner = CellRunner(folder, plan.datasets, plan.device, cache_folder() / "learners", reporter, time_limit,
-                            plan.suite.tuning(), trackers)  # fmt: skip
+        cache = cache_folder() / "learners"
+        executor = open_executor(
+            plan.workers, plan.cells, plan.datasets, plan.device, plan.threads, cache, folder, offline=plan.offline
+        )
+        runner = CellRunner(folder, plan.datasets, plan.device, cache, reporter, time_limit, plan.suite.tuning(),
+                            trackers, executor)  # fmt: skip
         reporter.start(plan.cells, plan.estimate.seconds)
         trackers.begin(manifest, plan.cells, plan.out / "tracking")
         ended = "failed"
         try:
-            for spec in plan.cells:
-                reporter.cell(spec)
-                reporter.finished(spec, runner.run(spec))
+            runner.run_all(plan.cells, plan.expected())
             ended = "ok"
         except KeyboardInterrupt:
             ended = "interrupted"
@@ -182,9 +197,13 @@ def execute(
         finally:
             trackers.end(ended)
             reporter.stop()
+            if executor is not None:
+                executor.close()  # before the tables are written: its workers' memory and processors are free then
         write_leaderboard(plan.out)
         return load_results(plan.out)
     finally:
+        if executor is not None:
+            executor.close()
         folder.close()
 
 
@@ -201,7 +220,8 @@ def run(
 
     Options are those of ``plan``: ``learners``, ``datasets``, ``meta_datasets``, ``states``, ``shots``, ``seeds``,
     ``episodes``, ``order``, ``conditions``, ``settings``, ``backbone``, ``tuned``, ``data``, ``plugins``, ``device``,
-    ``threads``, ``out``, ``offline``. A run that was interrupted is resumed; complete cells are not run again.
+    ``threads``, ``out``, ``offline``, ``jobs``, ``executor``, ``ray_address``. A run that was interrupted is resumed;
+    complete cells are not run again.
     ``time_limit`` is in seconds a cell.
     ``progress`` shows cells done and an ETA on standard error or in the notebook; ``reporter`` takes their place.
     ``track`` takes names (tensorboard, wandb, mlflow) and objects of one's own (``fewrec.tracking.Tracker``) that
@@ -211,7 +231,7 @@ def run(
     Raises ``FewrecError`` (one line, before any training) for input or options that can't be used.
     """
     if reporter is None and progress:
-        reporter = reporter_for(Console(stderr=True))
+        reporter = reporter_for(rich_console(stderr=True))
     track = list(track)
     open_trackers(track)  # a package that is missing is said before data are read
     return execute(

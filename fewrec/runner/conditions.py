@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from fewrec.episodes.protocol import Protocol
 
 # The conditions that may be lists; those that a meta-fit does not depend on come last and so change fastest.
 _GRID = ("order", "support_items", "item_shots", "user_activity", "query_strata", "support_noise", "online")
+MOST_PROTOCOLS = 10_000
 
 
 class Conditions(BaseModel):
@@ -57,8 +59,17 @@ class Conditions(BaseModel):
             raise ValueError("give at least one value")
         return tuple(dict.fromkeys(values))
 
+    @property
+    def size(self) -> int:
+        """How many protocols the grid has."""
+        return math.prod(len(getattr(self, name)) for name in _GRID)
+
     @model_validator(mode="after")
     def _protocols_are_valid(self) -> Conditions:
+        if self.size > MOST_PROTOCOLS:
+            raise ValueError(
+                f"its lists combine to {self.size:,} protocols, more than {MOST_PROTOCOLS:,}; shorten them"
+            )
         for fields in self.combinations():
             Protocol(state="both-cold" if self.history is None else "user-cold", k_max=0, **fields)
         return self

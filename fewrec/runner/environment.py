@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -34,6 +35,11 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def node_kind(device: torch.device, threads: int, workers: int) -> dict[str, Any]:
+    """Return what kind of node this machine is (``fewrec.runner.nodes``), as JSON values."""
+    return {"processor": processor(), "device": _device_name(device), "threads": threads, "workers": workers}
+
+
 def describe(device: torch.device, threads: int) -> dict[str, Any]:
     """Return the environment of a run, as JSON values."""
     versions = {}
@@ -45,8 +51,8 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "device": device.type if device.type != "cuda" else f"cuda ({torch.cuda.get_device_name(device)})",
+        "processor": processor(),
+        "device": _device_name(device),
         "threads": threads,
         "versions": versions,
     }
@@ -55,12 +61,20 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return what differs in device, threads and versions, as "name: old -> new"."""
     pairs = [(key, old.get(key), new.get(key)) for key in ("device", "threads", "python", "platform")]
-    names = sorted({*old.get("versions", {}), *new["versions"]})
-    pairs += [(name, old.get("versions", {}).get(name), new["versions"].get(name)) for name in names]
+    before = old.get("versions")
+    before = before if isinstance(before, dict) else {}
+    names = sorted({*before, *new["versions"]})
+    pairs += [(name, before.get(name), new["versions"].get(name)) for name in names]
     return [f"{name}: {was} -> {now}" for name, was, now in pairs if was != now]
 
 
-def _processor() -> str:
+def _device_name(device: torch.device) -> str:
+    return device.type if device.type != "cuda" else f"cuda ({torch.cuda.get_device_name(device)})"
+
+
+@functools.cache
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -13,15 +13,20 @@ from fewrec.report.results import load_results
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.splits import split_key
 
-_UNKNOWN_S = 2.0  # a guess that only shapes the first ETA; the dry run says which learners are unknown
+# Of the fit and of the blocks: a guess that only shapes the first ETA; the dry run says which learners are unknown.
+_UNKNOWN_S = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected seconds of each cell; ``unknown`` are the labels that no earlier run has timed."""
+    """Expected seconds of each cell; ``unknown`` are the labels that no earlier run has timed.
+
+    ``parts``: those of the fit (prepare and meta-fit, though another cell may share it) and of all blocks.
+    """
 
     seconds: list[float]
     unknown: list[str]
+    parts: list[tuple[float, float]]
 
 
 def estimate(cells: Sequence[CellSpec], earlier: Sequence[Path]) -> Estimate:
@@ -40,14 +45,16 @@ def estimate(cells: Sequence[CellSpec], earlier: Sequence[Path]) -> Estimate:
                 rate = pd.to_numeric(rows["episodes_per_s"]).median()
                 fit = (pd.to_numeric(rows["meta_fit_s"]) + pd.to_numeric(rows["prepare_s"])).median()
                 known.setdefault(str(learner), (float(fit), float(rate)))
-    seconds, unknown, fitted = [], [], set()
+    seconds, unknown, parts, fitted = [], [], [], set()
     for spec in cells:
         if spec.learner not in known:
             unknown.append(spec.label)
-            seconds.append(_UNKNOWN_S)
+            seconds.append(sum(_UNKNOWN_S))
+            parts.append(_UNKNOWN_S)
             continue
         fit, rate = known[spec.learner]
         group = (split_key(spec), spec.label)
+        parts.append((fit, spec.episodes / rate))
         seconds.append(spec.episodes / rate + (0.0 if group in fitted else fit))
         fitted.add(group)
-    return Estimate(seconds, sorted(set(unknown)))
+    return Estimate(seconds, sorted(set(unknown)), parts)

@@ -1,273 +1,282 @@
-"""Executing cells: prepare, meta-fit or load, warm-up, latency, then block by block until the cell is complete."""
+"""The driver of a run: from cells to units, from what they give back to files. It alone writes into the results folder.
+
+Where units run is an executor's matter (``fewrec.runner.executors``), in which order a schedule's
+(``fewrec.runner.schedule``), and what they do is in ``fewrec.runner.units``.
+"""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from fewrec.data.table import Dataset
-from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.episodes.split import Split
-from fewrec.episodes.support import Episodes
-from fewrec.errors import FolderError, NotApplicable
-from fewrec.learners.base import Context, Learner
+from fewrec.errors import NotApplicable
 from fewrec.learners.registry import learner_class
-from fewrec.report.beside import BY_USER, PAIRS
 from fewrec.runner.applicable import refuse_what_is_lacking
-from fewrec.runner.cell import SCHEMA, CellSpec, code_hash
-from fewrec.runner.online import predict_online, step_rows
-from fewrec.runner.predict import Answered, checked, distribution_of, predict_query
+from fewrec.runner.cell import CellSpec, code_hash
+from fewrec.runner.environment import node_kind
+from fewrec.runner.executors import Ended, Executor
+from fewrec.runner.executors.serial import SerialExecutor
+from fewrec.runner.nodes import Nodes
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
-from fewrec.runner.records import (
-    LATENCY_EPISODES,
-    Fitted,
-    cell_figures,
-    cell_timing,
-    prediction_rows,
-    rows_by_user,
-    score_rows,
-)
-from fewrec.runner.splits import split_key, split_of
-from fewrec.runner.store import RunFolder, block_file
-from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
+from fewrec.runner.records import cell_figures
+from fewrec.runner.schedule import Schedule, Unit, Work
+from fewrec.runner.splits import Splits
+from fewrec.runner.store import RunFolder
+from fewrec.runner.under_way import Cell, find_what_is_left, write_block, write_by_user, write_fit, write_record
+from fewrec.runner.units import Block, Fit, Outcome, Task, UnitRunner, Watch
 from fewrec.seeding import digest
 from fewrec.tracking.base import Trackers
 
+TRIES = 3
+"""How often a unit is tried whose process dies; then its cell has failed."""
+
 
 class CellRunner:
-    """Runs cells one after the other; neighbours that agree in what the meta-fit depends on share one.
+    """Runs cells: one after the other in this process, or, with another ``executor``, many units at once.
 
-    ``tuning`` says by label where a row's options come from (see ``Suite.tuning``); ``trackers`` follow the run.
+    In this process neighbours that agree in what the meta-fit depends on share the learner in memory, elsewhere the
+    stored meta-fit. ``limit``: the seconds that the units of a cell may take together. ``tuning`` says by label where a
+    row's options come from (see ``Suite.tuning``); ``trackers`` follow the run.
     """
 
     def __init__(self, folder: RunFolder, datasets: Mapping[str, Dataset], device: torch.device, cache: Path,
                  reporter: Reporter, limit: float | None = None, tuning: Mapping[str, dict[str, Any]] | None = None,
-                 trackers: Trackers | None = None) -> None:  # fmt: skip
-        self.folder, self.datasets, self.device = folder, datasets, device
-        self.cache, self.reporter, self.limit = cache, reporter, limit
+                 trackers: Trackers | None = None, executor: Executor | None = None) -> None:  # fmt: skip
+        self.folder, self.datasets, self.reporter, self.limit = folder, datasets, reporter, limit
         self.tuning, self.trackers = dict(tuning or {}), trackers or Trackers()
-        self._splits: dict[str, Split] = {}
-        self._fitted: Fitted | None = None
-        self._unusable: dict[str, tuple[str, str]] = {}  # meta-fits that failed: key -> (status, reason)
+        self._splits, self._nodes = Splits(datasets), Nodes(folder.nodes())
+        self._unusable: dict[str, Outcome] = {}  # of meta-fits that failed, by key
+        self._tries: Counter[Unit] = Counter()
+        self._apart = executor is not None
+        if executor is None:
+            watch = Watch(reporter, self.trackers.scalars, lambda: self.trackers.seconds)
+            units = UnitRunner(self._splits, device, cache, folder.read_state, watch)
+            executor = SerialExecutor(units, node_kind(device, torch.get_num_threads(), 1))
+        self.executor: Executor = executor
 
     def split(self, spec: CellSpec) -> Split:
         """Return the split of a cell; the last few are kept."""
-        key = split_key(spec)
-        if key not in self._splits:
-            if len(self._splits) >= 4:
-                del self._splits[next(iter(self._splits))]
-            self._splits[key] = split_of(spec, self.datasets)
-        return self._splits[key]
+        return self._splits[spec]
 
     def sampler(self, spec: CellSpec) -> EpisodeSampler:
-        return EpisodeSampler.of(self.split(spec), spec.protocol)
+        return self._splits.sampler(spec)
 
     def run(self, spec: CellSpec) -> str:
         """Run or resume one cell and write its record; return its status. A learner's failure becomes a status too."""
+        return self._run([spec], {}, told=False)[spec.spec_hash]
+
+    def run_all(self, cells: Sequence[CellSpec], expected: Mapping[str, tuple[float, float]]) -> None:
+        """Run or resume cells and tell the reporter of each.
+
+        ``expected``: the seconds of the fit and of all blocks of each cell, by its hash; they decide the order in which
+        an executor apart gets its units. In this process cells run in the order given.
+        """
+        if self._apart:
+            self._run(cells, expected, told=True)
+            return
+        for spec in cells:
+            self.reporter.cell(spec)
+            self.reporter.finished(spec, self.run(spec))
+
+    # the loop
+
+    def _run(
+        self, specs: Sequence[CellSpec], expected: Mapping[str, tuple[float, float]], *, told: bool
+    ) -> dict[str, str]:
+        self._statuses: dict[str, str] = {}
+        self._told, self._shown = told, ""
+        self._cells: dict[str, Cell] = {}
+        for spec in specs:
+            cell = self._open(spec)
+            if cell is not None:
+                self._cells[spec.spec_hash] = cell
+        works = []
+        for name, cell in self._cells.items():
+            fit_s, blocks_s = expected.get(name, (1.0, 1.0))
+            blocks = max(len(range(0, cell.spec.episodes, cell.spec.block)), 1)
+            works.append(Work(name, cell.key, cell.instance, tuple(cell.left), fit_s, blocks_s / blocks))
+        self._schedule = Schedule(works, self.executor.slots)
+        while not self._schedule.finished:
+            self._schedule.in_flight = self.executor.slots  # nodes come and go
+            for unit in self._schedule.ready(self.executor.near()):
+                self._start(unit)
+            self._take(self.executor.next())
+        return self._statuses
+
+    def _open(self, spec: CellSpec) -> Cell | None:
+        """Return what is left of a cell; None where nothing has to be computed, and its record is there."""
         cls = learner_class(spec.learner)
         code = code_hash(cls)
         tuning = self.tuning.get(spec.label) or provenance(cls, spec.config)
+        key = digest([spec.meta_fields(cls), code])
+        cell = Cell(spec, cls, code, key, digest([key, spec.config]), tuning)
         record = self.folder.finished(spec, code)
         if record is not None:
             self.folder.update_record(spec, record, tuning=tuning)
-            self._track_result(spec, "ok")
-            return "ok"
-        folder = self.folder.begin_cell(spec, code)
-        status, reason, fitted = "ok", "", None
+            self._ended(cell, "ok")
+            return None
         try:
             refuse_what_is_lacking(cls, spec, self.datasets)
-            self.trackers.cell(spec)
-            with time_limit(self.limit):
-                fitted = self._fit(cls, spec, code)
-                self._score(spec, fitted, folder)
         except NotApplicable as error:
-            status, reason = "not applicable", str(error)
-        except CellTimeout:
-            status, reason = "timeout", f"not finished within {self.limit:g} s"
-        except FolderError:
-            raise  # not the learner's fault, and the next cell would meet it too
-        except Exception as error:  # a learner may fail in any way; the others must go on
-            status, reason = "failed", one_line(error)
-            self.folder.write_text(folder / "error.txt", traceback.format_exc())
-        if status in ("failed", "timeout") and fitted is None:
-            self._unusable[digest([spec.meta_fields(cls), code])] = (status, reason)
-        self._write_record(spec, code, status, reason, fitted, folder, tuning)
-        self._track_result(spec, status)
-        return status
+            cell.folder = self.folder.begin_cell(spec, code)
+            self._finish(cell, Outcome("not applicable", reason=str(error)))
+            return None
+        if key in self._unusable:
+            self._begin(cell)
+            self._finish(cell, self._unusable[key])
+            return None
+        find_what_is_left(cell, self.folder)
+        return cell
 
-    def _track_result(self, spec: CellSpec, status: str) -> None:
+    def _begin(self, cell: Cell) -> None:
+        cell.folder = self.folder.begin_cell(cell.spec, cell.code)
+        if not self._apart:
+            self.trackers.cell(cell.spec)
+            self.reporter.episodes_done(cell.done)
+
+    def _start(self, unit: Unit) -> None:
+        cell = self._cells[unit.cell]
+        if cell.folder is None:
+            self._begin(cell)
+            self._show(cell)
+        limit = None if self.limit is None else max(self.limit - cell.spent, 0.001)
+        lacking = self.folder.lacking_timings(cell.spec)
+        latency = unit.kind == "block" and unit.start == cell.first and "latency.json" in lacking
+        throughput = unit.kind == "block" and unit.start == cell.last and "throughput.json" in lacking
+        task = Task(unit, cell.spec, cell.key, limit, latency, throughput)
+        cell.under_way += 1
+        self.executor.submit(task)
+        self._schedule.started(unit)
+
+    def _take(self, ended: Ended) -> None:
+        unit, cell, outcome = ended.task.unit, self._cells[ended.task.unit.cell], ended.outcome
+        cell.under_way -= 1
+        if outcome is None:
+            self._tries[unit] += 1
+            if self._tries[unit] < TRIES and cell.problem is None:
+                self.reporter.warn(f"{ended.lost}; what it was at is tried again")
+                self._schedule.lost(unit)
+                return
+            outcome = Outcome("failed", reason=ended.lost)
+        cell.spent += outcome.seconds
+        node = self._node(ended)
+        if unit.kind == "fit":
+            self._take_fit(unit, cell, outcome, node)
+        else:
+            self._take_block(unit, cell, outcome, node)
+
+    def _take_fit(self, unit: Unit, owner: Cell, outcome: Outcome, node: dict[str, Any] | None) -> None:
+        if outcome.status != "ok":
+            if outcome.status != "not applicable":
+                self._unusable[owner.key] = outcome
+            sharing = [cell for cell in self._cells.values() if cell.key == owner.key and cell.fit is None]
+            for cell in sharing:
+                self._schedule.drop(cell.spec.spec_hash)
+            self._schedule.done(unit)
+            for cell in sharing:
+                if cell.folder is None:
+                    self._begin(cell)
+                self._finish(cell, outcome)
+            return
+        fit = outcome.done
+        assert isinstance(fit, Fit)
+        if not fit.stored:
+            fit.node = node
+        if fit.state is not None:
+            write_fit(owner, fit, self.folder)
+        live = not self._apart and fit.fresh and not fit.stored
+        kept = replace(fit, state=None)
+        self._schedule.done(unit)
+        for cell in [cell for cell in self._cells.values() if cell.instance == owner.instance]:
+            cell.fit = kept
+            if not (live or self._apart):
+                self._track_curve(cell)
+            if not cell.left:
+                if cell.folder is None:
+                    self._begin(cell)
+                self._finish(cell, Outcome("ok"))
+
+    def _take_block(self, unit: Unit, cell: Cell, outcome: Outcome, node: dict[str, Any] | None) -> None:
+        block = outcome.done
+        if isinstance(block, Block):
+            assert cell.fit is not None
+            if block.loaded != cell.fit.loaded:
+                outcome = Outcome("failed", reason=f"{(node or {}).get('name', 'a node')} has other weights than the "
+                                  "node of its meta-fit")  # fmt: skip
+            else:
+                count = write_block(cell, unit.start, block, node, self.folder)
+                if count:
+                    self._show(cell, count)
+        if outcome.status != "ok":
+            if cell.problem is None or unit.start < cell.problem[0]:
+                cell.problem = (unit.start, outcome)
+            self._schedule.drop(unit.cell)
+        self._schedule.done(unit)
+        if cell.problem is not None:
+            if not cell.under_way:  # blocks before it may still fail, with what a run one by one would tell
+                self._finish(cell, cell.problem[1])
+        elif not cell.left:
+            self._finish(cell, write_by_user(cell, self._splits, self.folder))
+
+    def _finish(self, cell: Cell, outcome: Outcome) -> None:
+        """Write a cell's record, and tell how it has ended."""
+        assert cell.folder is not None
+        if self._apart and outcome.status != "not applicable":
+            self.trackers.cell(cell.spec)  # cells overlap: each is told as a whole when it has ended
+            self._track_curve(cell)
+        reason = outcome.reason
+        if outcome.status == "timeout":
+            reason = f"not finished within {self.limit:g} s"
+        if outcome.trace:
+            self.folder.write_text(cell.folder / "error.txt", outcome.trace)
+        write_record(cell, outcome.status, reason, self._splits, self.folder)
+        self._ended(cell, outcome.status)
+
+    def _ended(self, cell: Cell, status: str) -> None:
+        spec = cell.spec
         if self.trackers:
             self.trackers.result(spec, status, cell_figures(self.folder.cell(spec)) if status == "ok" else {})
+        self._statuses[spec.spec_hash] = status
+        self._cells.pop(spec.spec_hash, None)
+        if self._told:
+            if self._shown != spec.spec_hash:
+                self.reporter.cell(spec)
+                self._shown = spec.spec_hash
+            self.reporter.finished(spec, status)
+        if not any(other.key == cell.key for other in self._cells.values()):
+            self.executor.forget(cell.key)
 
-    def _write_record(
-        self, spec: CellSpec, code: str, status: str, reason: str, fitted: Fitted | None, folder: Path,
-        tuning: dict[str, Any],
-    ) -> None:  # fmt: skip
-        dataset, eligible = self.datasets[spec.dataset], self.sampler(spec).eligible(spec.n_query)
-        source = None if spec.meta_dataset is None else self.datasets[spec.meta_dataset]
-        if fitted is not None:
-            self.folder.write_json(folder / "timing.json", cell_timing(folder, fitted))
-        record = {
-            "schema": SCHEMA, "spec": spec.canonical(), "spec_hash": spec.spec_hash, "code_hash": code,
-            "status": status, "reason": reason, "dataset_sha256": dataset.table.sha256,
-            "text_sha256": self.split(spec).catalog.text_sha256, "features_sha256": dataset.features_sha256,
-            "meta_dataset_sha256": None if source is None else source.table.sha256,
-            "split_hash": self.split(spec).sha256,
-            "eligible_users": len(eligible.users), "excluded_users": eligible.excluded,
-            "loaded": fitted.learner.loaded() if fitted else {},
-            "trainable_params": fitted.learner.trainable_parameters() if fitted else None,
-            "tuning": tuning,
-            "files": self.folder.sums(spec) if status == "ok" else {},
-        }  # fmt: skip
-        self.folder.write_json(folder / "cell.json", record)
+    # telling
 
-    # meta-fit
+    def _node(self, ended: Ended) -> dict[str, Any] | None:
+        if ended.kind is None:
+            return None
+        known = len(self._nodes.known)
+        node = self._nodes.named(ended.identity, ended.kind)
+        if len(self._nodes.known) > known:
+            self.folder.write_nodes(self._nodes.known)
+        return node
 
-    def _fit(self, cls: type[Learner], spec: CellSpec, code: str) -> Fitted:
-        key = digest([spec.meta_fields(cls), code])
-        if key in self._unusable:
-            status, reason = self._unusable[key]
-            raise CellTimeout if status == "timeout" else _MetaFitFailed(reason)
-        instance = digest([key, spec.config])
-        if self._fitted is not None and self._fitted.key == instance:
-            self._track_curve(spec, self._fitted.curve)
-            return self._fitted
-        self._fitted = None  # frees the memory of the one before
-        split, dataset = self.split(spec), self.datasets[spec.dataset]
-        curve: list[dict[str, float]] = []
+    def _show(self, cell: Cell, count: int = 0) -> None:
+        """Tell the reporter how far a cell is; where several are under way, it shows the one that moved last."""
+        if not self._told:
+            return
+        if self._shown != cell.spec.spec_hash:
+            self._shown = cell.spec.spec_hash
+            self.reporter.cell(cell.spec)
+            count = cell.done
+        self.reporter.episodes_done(count)
 
-        def record_step(step: int, scalars: Mapping[str, float]) -> None:
-            curve.append({"step": step, **scalars})
-            self.trackers.scalars(spec, step, scalars)
-
-        ctx = Context(self.device, split.catalog, dataset.scale, self.cache, self.reporter.track, record_step)
-        learner = cls(cls.Config(**spec.config))
-        fitted = Fitted(instance, learner, ctx, curve=curve)
-        reset_peak_memory(self.device)
-        self.reporter.phase("prepare")
-        with Stopwatch(self.device) as watch:
-            learner.prepare(ctx)
-        fitted.prepare_s = watch.seconds
-        if cls.has_meta_fit():
-            stored = self.folder.read_state(key)
-            if stored is not None and stored[1]["loaded"] == learner.loaded():
-                tensors, record = stored
-                learner.load_state(tensors, record["values"], ctx)
-                fitted.prepare_s, fitted.meta_fit_s = record["prepare_s"], record["meta_fit_s"]
-                fitted.peak_mb, fitted.device_peak_mb = record["peak_mb"], record["device_peak_mb"]
-                fitted.curve = record["curve"]
-                self._track_curve(spec, fitted.curve)
-            else:
-                self.reporter.phase("meta-fit")
-                tracked_s = self.trackers.seconds
-                with Stopwatch(self.device) as watch:
-                    learner.meta_fit(MetaTrainSet(split, dataset.scale, spec.depends(cls)), ctx)
-                fitted.meta_fit_s = watch.seconds - (self.trackers.seconds - tracked_s)
-                fitted.peak_mb, fitted.device_peak_mb = peak_memory_mb(self.device)
-                tensors, values = learner.state()
-                record = {
-                    "schema": SCHEMA, "fields": spec.meta_fields(cls), "code_hash": code, "values": values,
-                    "loaded": learner.loaded(),
-                    "prepare_s": fitted.prepare_s, "meta_fit_s": fitted.meta_fit_s, "peak_mb": fitted.peak_mb,
-                    "device_peak_mb": fitted.device_peak_mb, "curve": curve,
-                }  # fmt: skip
-                self.folder.write_state(key, tensors, record)
-        self._fitted = fitted
-        return fitted
-
-    def _track_curve(self, spec: CellSpec, curve: list[dict[str, float]]) -> None:
-        for point in curve if self.trackers else ():
+    def _track_curve(self, cell: Cell) -> None:
+        for point in cell.fit.curve if self.trackers and cell.fit else ():
             scalars = dict(point)
-            self.trackers.scalars(spec, int(scalars.pop("step")), scalars)
-
-    # scoring
-
-    def _score(self, spec: CellSpec, fitted: Fitted, folder: Path) -> None:
-        sampler, learner, dataset = self.sampler(spec), fitted.learner, self.datasets[spec.dataset]
-
-        def episodes(first: int, count: int) -> Episodes:
-            return sampler.sample(first, count, n_users=spec.n_users, k_shot=spec.k_shot, n_query=spec.n_query)
-
-        starts = range(0, spec.episodes, spec.block)
-        missing = [start for start in starts if not block_file(folder, start // spec.block).exists()]
-        self.reporter.episodes_done(spec.episodes - sum(min(spec.block, spec.episodes - s) for s in missing))
-        batch = min(learner.batch_episodes, spec.block)
-        reset_peak_memory(self.device)
-        self.reporter.phase("adapt")
-        latency_file = folder / "latency.json"
-        if missing or not latency_file.exists():
-            self._predict(spec, fitted, episodes(0, 1))  # warm-up, not counted
-        online = spec.protocol.online
-        rated = dataset.kind == "ratings"  # a score of clicks has no error and no distribution, and one step no AUC
-        if (batch > 1 or online) and not latency_file.exists():
-            count = min(LATENCY_EPISODES, spec.episodes)
-            singles = [self._predict(spec, fitted, episodes(i, 1)) for i in range(count)]
-            latency = {"adapt_s": [one.adapt_s for one in singles], "predict_s": [one.predict_s for one in singles]}
-            if online:
-                latency["update_s"] = [seconds for one in singles for seconds in one.update_s]
-            self.folder.write_json(latency_file, latency)
-        for start in missing:
-            size = min(spec.block, spec.episodes - start)
-            spent: list[tuple[int, float, float]] = []
-            parts, answers, steps = [], [], []
-            for first in range(start, start + size, batch):
-                count = min(batch, start + size - first)
-                part = episodes(first, count)
-                said = self._predict(spec, fitted, part, normal=rated)
-                spent.append((count, said.adapt_s, said.predict_s + sum(said.update_s)))
-                parts.append(score_rows(spec, part, said.prediction, first, dataset, said.normal))
-                answers.append(prediction_rows(part, said.prediction, first, said.normal))
-                if online and rated:
-                    steps.append(step_rows(part, said.prediction, spec.n_query, first, dataset.scale))
-                self.reporter.episodes_done(count)
-            peak, device_peak = peak_memory_mb(self.device)
-            frames = {"predictions": answers, "steps": steps, "block": parts}
-            self.folder.write_block(
-                folder, start // spec.block, {kind: pd.concat(rows) for kind, rows in frames.items() if rows},
-                {"batches": spent, "peak_mb": peak, "device_peak_mb": device_peak},
-            )  # fmt: skip
-        if spec.protocol.history is not None:
-            files = sorted(folder.glob("predictions-*.parquet"))
-            prediction = pd.concat([pd.read_parquet(file) for file in files])["prediction"].to_numpy()
-            by_user, pairs = rows_by_user(spec, episodes(0, spec.episodes), prediction, dataset)
-            self.folder.write_frames(folder, "by-user", {PAIRS.name: pairs, Path(BY_USER).stem: by_user})
-        preferred = min(learner.batch_episodes, spec.episodes)
-        if preferred > batch and not (folder / "throughput.json").exists():
-            many = episodes(0, preferred)
-            said = self._predict(spec, fitted, many)
-            seconds = said.adapt_s + said.predict_s + sum(said.update_s)
-            self.folder.write_json(folder / "throughput.json", {"episodes": preferred, "seconds": seconds})
-
-    def _predict(self, spec: CellSpec, fitted: Fitted, episodes: Episodes, *, normal: bool = False) -> Answered:
-        """Adapt and predict, each timed; with ``normal`` ask for the distributions too, outside the clock.
-
-        NaN and wrong shapes are failures.
-        """
-        support, query = episodes.support, episodes.query
-        with Stopwatch(self.device) as adapting:
-            predictor = fitted.learner.adapt_batch(support, fitted.ctx)
-        if spec.protocol.online:
-            online = predict_online(predictor, episodes, spec.n_query, fitted.ctx, normal=normal)
-            return Answered(checked(online.prediction, query), online.normal, adapting.seconds, online.predict_s,
-                            online.update_s)  # fmt: skip
-        with Stopwatch(self.device) as predicting, torch.no_grad():
-            prediction = predict_query(predictor, query)
-        spread = distribution_of(predictor, query) if normal else None
-        return Answered(checked(prediction, query), spread, adapting.seconds, predicting.seconds, [])
-
-
-class _MetaFitFailed(Exception):
-    """The meta-fit that this cell shares with an earlier one has failed there."""
-
-
-def one_line(error: Exception) -> str:
-    """Return an error as the one line that a record keeps."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, _MetaFitFailed) else f"{type(error).__name__}: {text}"[:300]
+            self.trackers.scalars(cell.spec, int(scalars.pop("step")), scalars)

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fewrec.data.parquet import BROKEN, bounded_table, first_line
 from fewrec.episodes.frozen import FrozenTask
 from fewrec.errors import DataError, nearest
 
@@ -166,13 +167,9 @@ def _read_parquet(path: Path, most: int, several: bool) -> pd.DataFrame:
                     raise DataError(f"{path}: column '{name}' is {kind}, not {'text' if name == 'task' else 'numbers'}")
             if file.metadata.num_rows > most:
                 raise DataError(f"{path}: {file.metadata.num_rows:,} rows, at least twice as many as the query has")
-        table = pq.read_table(path, columns=wanted, read_dictionary=["task"] if "task" in wanted else None)
-        return table.replace_schema_metadata(None).to_pandas()  # what pandas wrote about it may be anything
-    except (OSError, pa.ArrowException, MemoryError, ValueError, TypeError) as error:
-        said = str(error).strip().splitlines()
-        raise DataError(
-            f"{path}: not a readable Parquet file ({said[0][:200] if said else type(error).__name__})"
-        ) from None
+        return bounded_table(path, path.stat().st_size, wanted).to_pandas()
+    except BROKEN as error:
+        raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
 
 
 def _read_csv(path: Path, most: int, several: bool) -> pd.DataFrame:

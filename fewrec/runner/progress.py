@@ -46,26 +46,35 @@ class Reporter:
 
 
 class _Ahead:
-    """What is left: the expected seconds of unfinished cells, corrected by how the finished ones ran."""
+    """What is left: the expected seconds of unfinished cells, corrected by how the finished ones ran.
 
-    def __init__(self, expected_s: Sequence[float]) -> None:
-        self.expected, self.index, self.share = list(expected_s), 0, 0.0
-        self.begun = time.monotonic()
+    Cells may overlap and end in any order; with several at once, the correction knows it by the time that passed.
+    """
+
+    def __init__(self, cells: Sequence[CellSpec], expected_s: Sequence[float]) -> None:
+        self.left = {spec.spec_hash: seconds for spec, seconds in zip(cells, expected_s, strict=True)}
+        self.done, self.total = 0, len(cells)
+        self.share, self.shown = 0.0, ""
+        self.last = time.monotonic()
         self.done_expected = self.done_actual = 0.0
-        self.cell_begun = self.begun
+        self._begun: dict[str, float] = {}
 
-    def cell_done(self) -> None:
-        self.done_expected += self.expected[self.index]
-        self.done_actual += time.monotonic() - self.cell_begun
-        self.cell_begun, self.share = time.monotonic(), 0.0
-        self.index += 1
+    def cell(self, spec: CellSpec) -> None:
+        self.shown, self.share = spec.spec_hash, 0.0
+        self._begun.setdefault(spec.spec_hash, time.monotonic())
+
+    def cell_done(self, spec: CellSpec) -> float:
+        """Note that a cell is done, and return how many seconds it took."""
+        now = time.monotonic()
+        self.done_expected += self.left.pop(spec.spec_hash, 0.0)
+        self.done_actual += now - self.last
+        self.last, self.share = now, 0.0
+        self.done += 1
+        return now - self._begun.pop(spec.spec_hash, now)
 
     def seconds(self) -> float:
         ratio = (self.done_actual + 5) / (self.done_expected + 5)  # the 5 s keep the first cells from deciding alone
-        return ratio * (
-            sum(self.expected[self.index :])
-            - self.share * (self.expected[self.index] if self.index < len(self.expected) else 0)
-        )
+        return ratio * (sum(self.left.values()) - self.share * self.left.get(self.shown, 0.0))
 
 
 def minutes(seconds: float) -> str:
@@ -89,18 +98,20 @@ class LiveReporter(Reporter):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("{task.fields[eta]}"), console=console, transient=True,
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[eta]}"),
+            console=console, transient=True,
         )  # fmt: skip
 
     def start(self, cells: Sequence[CellSpec], expected_s: Sequence[float]) -> None:
-        self.ahead = _Ahead(expected_s)
+        self.ahead = _Ahead(cells, expected_s)
         self.all: TaskID = self.bars.add_task("cells", total=len(cells), eta="")
         self.one: TaskID = self.bars.add_task("", total=None, eta="")
         self.bars.start()
 
     def cell(self, spec: CellSpec) -> None:
         self.spec, self.done = spec, 0
+        self.ahead.cell(spec)
         self.bars.reset(self.one, total=spec.episodes, description=_name(spec), eta="")
         self._show_eta()
 
@@ -120,7 +131,7 @@ class LiveReporter(Reporter):
             yield step
 
     def finished(self, spec: CellSpec, status: str) -> None:
-        self.ahead.cell_done()
+        self.ahead.cell_done(spec)
         self.bars.advance(self.all)
         if status != "ok":
             self.console.print(f"{_name(spec)}: {status}", markup=False)
@@ -143,14 +154,15 @@ class LineReporter(Reporter):
         self.console = console
 
     def start(self, cells: Sequence[CellSpec], expected_s: Sequence[float]) -> None:
-        self.ahead, self.total = _Ahead(expected_s), len(cells)
+        self.ahead = _Ahead(cells, expected_s)
+
+    def cell(self, spec: CellSpec) -> None:
+        self.ahead.cell(spec)
 
     def finished(self, spec: CellSpec, status: str) -> None:
-        began = self.ahead.cell_begun
-        self.ahead.cell_done()
-        took = self.ahead.cell_begun - began
+        took = self.ahead.cell_done(spec)
         eta = minutes(self.ahead.seconds())
-        line = f"[{self.ahead.index}/{self.total}] {_name(spec)}: {status}, {took:.1f} s, ETA {eta}"
+        line = f"[{self.ahead.done}/{self.ahead.total}] {_name(spec)}: {status}, {took:.1f} s, ETA {eta}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:

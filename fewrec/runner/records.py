@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fewrec.data.table import Dataset
 from fewrec.episodes.support import Episodes
-from fewrec.learners.base import Context, Learner
 from fewrec.metrics import ndcg_is_defined, pair_counts, per_user_scores, without_rounding
 from fewrec.report.beside import PAIRS, score_files
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.predict import Normal
 from fewrec.runner.store import read_json
 
+if TYPE_CHECKING:
+    from fewrec.runner.units import Fit
+
 LATENCY_EPISODES = 10
-
-
-@dataclass
-class Fitted:
-    """A learner that is ready to adapt, and what it took: seconds, MB, learning curve. ``problem`` where it is not."""
-
-    key: str
-    learner: Learner
-    ctx: Context
-    prepare_s: float = 0.0
-    meta_fit_s: float = 0.0
-    peak_mb: float = 0.0
-    device_peak_mb: float | None = None
-    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 def score_rows(
@@ -117,26 +104,50 @@ def cell_figures(folder: Path) -> dict[str, float]:
     return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-def cell_timing(folder: Path, fitted: Fitted) -> dict[str, Any]:
-    """Gather a cell's timings from its blocks, whichever run they were made in."""
+def cell_timing(folder: Path, fit: Fit) -> dict[str, Any]:
+    """Gather a cell's timings from its blocks, whichever run they were made in.
+
+    ``nodes`` are those that it was timed on (see ``fewrec.runner.nodes``), each with what was ``timed`` there: fit,
+    latency, throughput. What earlier versions wrote without a node is not among them.
+    """
     blocks = [block for file in sorted(folder.glob("block-*.timing.json")) if (block := read_json(file))]
     batches = [batch for block in blocks for batch in block["batches"]]
     latency, throughput = read_json(folder / "latency.json"), read_json(folder / "throughput.json")
+    timed: dict[str, list[dict[str, Any] | None]] = {"fit": [fit.node], "latency": [], "throughput": []}
     if latency is None:
-        singles = [batch for batch in batches if batch[0] == 1][:LATENCY_EPISODES]
-        latency = {"adapt_s": [a for _, a, _ in singles], "predict_s": [p for _, _, p in singles]}
+        singles = [(batch, block) for block in blocks for batch in block["batches"] if batch[0] == 1]
+        singles = singles[:LATENCY_EPISODES]
+        latency = {"adapt_s": [a for (_, a, _), _ in singles], "predict_s": [p for (_, _, p), _ in singles]}
+        timed["latency"] = [block.get("node") for _, block in singles]
+    else:
+        timed["latency"] = [latency.get("node")]
     if throughput is None:
         throughput = {"episodes": sum(n for n, _, _ in batches), "seconds": sum(a + p for _, a, p in batches)}
+        timed["throughput"] = [block.get("node") for block in blocks]
+    else:
+        timed["throughput"] = [throughput.get("node")]
     device_peaks = [b["device_peak_mb"] for b in blocks if b["device_peak_mb"] is not None]
-    if fitted.device_peak_mb is not None:
-        device_peaks.append(fitted.device_peak_mb)
+    if fit.device_peak_mb is not None:
+        device_peaks.append(fit.device_peak_mb)
     return {
-        "prepare_s": fitted.prepare_s,
-        "meta_fit_s": fitted.meta_fit_s,
+        "prepare_s": fit.prepare_s,
+        "meta_fit_s": fit.meta_fit_s,
         "adapt_ms": [1000 * s for s in latency["adapt_s"]],
         "predict_ms": [1000 * s for s in latency["predict_s"]],
         **({"update_ms": [1000 * s for s in latency["update_s"]]} if "update_s" in latency else {}),
         "episodes_per_s": throughput["episodes"] / throughput["seconds"] if throughput["seconds"] else None,
-        "peak_mb": max([fitted.peak_mb, *(b["peak_mb"] for b in blocks)]),
+        "peak_mb": max([fit.peak_mb, *(b["peak_mb"] for b in blocks)]),
         "device_peak_mb": max(device_peaks, default=None),
+        "nodes": _nodes(timed),
     }
+
+
+def _nodes(timed: dict[str, list[dict[str, Any] | None]]) -> list[dict[str, Any]]:
+    """Return the nodes of timings, each once, in order of their names, with what was timed there."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind, nodes in timed.items():
+        for node in filter(None, nodes):
+            own = found.setdefault(node["name"], {**node, "timed": []})
+            if kind not in own["timed"]:
+                own["timed"].append(kind)
+    return [found[name] for name in sorted(found, key=lambda name: (len(name), name))]

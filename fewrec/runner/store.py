@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,9 +27,10 @@ from safetensors.torch import load_file, save_file
 from fewrec.checksums import sealed, sha256_of
 from fewrec.errors import FolderError
 from fewrec.runner.cell import SCHEMA, CellSpec
-from fewrec.runner.damage import damaged, read_json, recorded_sums
+from fewrec.runner.damage import damaged, read_json, read_object, recorded_sums
 from fewrec.runner.environment import differences
 
+TIMING_FILES = ("latency.json", "throughput.json")
 _LEAST_FREE_BYTES = 20 * 1024**2
 
 
@@ -90,6 +92,10 @@ class RunFolder:
                     "put a copy of it back, choose another --out, or remove the folder"
                 )
             return
+        if not _is_manifest(old):
+            raise FolderError(
+                f"--out {self.path}: its manifest.json is not of a run; choose another --out, or remove the folder"
+            )
         changed = differences(old.get("environment", {}), manifest["environment"])
         if changed:
             raise FolderError(
@@ -104,6 +110,8 @@ class RunFolder:
                         f"--out {self.path}: its results were made with another {key} of '{name}'; choose another --out"
                     )
         manifest["datasets"] = dict(sorted({**old.get("datasets", {}), **manifest["datasets"]}.items()))
+        if "nodes" in old:
+            manifest["nodes"] = old["nodes"]
         manifest["splits"] = dict(sorted({**old.get("splits", {}), **manifest["splits"]}.items()))
 
     # cells
@@ -114,9 +122,9 @@ class RunFolder:
     def begin_cell(self, spec: CellSpec, code: str) -> Path:
         """Return the cell's folder, ready for (more) blocks. What other code or configuration left is moved aside."""
         folder = self.cell(spec)
-        begun = read_json(folder / "begun.json")
-        if folder.exists() and (begun is None or begun.get("code_hash") != code):
-            self._set_aside(folder, (begun or {}).get("code_hash", "unknown"))
+        begun = read_object(folder / "begun.json")
+        if folder.exists() and begun.get("code_hash") != code:
+            self._set_aside(folder, begun.get("code_hash"))
         self._write_begun(spec, code)
         return folder
 
@@ -130,11 +138,13 @@ class RunFolder:
         wanted = {spec.spec_hash for spec in cells}
         rows = {spec.row_key() for spec in cells}
         for begun_file in sorted((self.path / "cells").glob("*/begun.json")):
-            begun = read_json(begun_file) or {}
-            if begun_file.parent.name not in wanted and begun.get("row") in rows:
-                self._set_aside(begun_file.parent, begun.get("code_hash", "unknown"))
+            begun = read_object(begun_file)
+            if begun_file.parent.name not in wanted and str(begun.get("row")) in rows:
+                self._set_aside(begun_file.parent, begun.get("code_hash"))
 
-    def _set_aside(self, folder: Path, code: str) -> None:
+    def _set_aside(self, folder: Path, code: Any) -> None:
+        if not (isinstance(code, str) and re.fullmatch("[0-9A-Za-z]{1,64}", code)):  # it becomes part of a path
+            code = "unknown"
         target = self.path / "superseded" / f"{folder.name}-{code}"
         target.parent.mkdir(parents=True, exist_ok=True)
         number = 1
@@ -150,13 +160,12 @@ class RunFolder:
         """
         folder = self.cell(spec)
         self._remove_damaged(folder)
-        record = read_json(folder / "cell.json")
-        if not record or record["code_hash"] != code or record["status"] != "ok":
+        record = read_object(folder / "cell.json")
+        if record.get("code_hash") != code or record.get("status") != "ok":
             return None
-        blocks = [block_file(folder, start // spec.block).name for start in range(0, spec.episodes, spec.block)]
+        blocks = [block_file(folder, start, spec).name for start in range(0, spec.episodes, spec.block)]
         present = {file.name for file in folder.iterdir()}
-        lacking = sorted({*blocks, *record.get("files", {}), "timing.json"} - present)
-        if lacking:
+        if not {*blocks, *recorded_sums(folder), "timing.json"} <= present:
             (folder / "cell.json").unlink()  # until it is complete again
             return None
         if "begun.json" not in present:
@@ -177,6 +186,29 @@ class RunFolder:
         if any(name not in record or record[name] != value for name, value in entries.items()):
             self.write_json(self.cell(spec) / "cell.json", {**record, **entries})
 
+    def missing_blocks(self, spec: CellSpec, code: str) -> list[int]:
+        """Return the first episode of each block of a cell that is not there; all where other code has left some."""
+        folder = self.cell(spec)
+        kept = (read_json(folder / "begun.json") or {}).get("code_hash") == code
+        starts = range(0, spec.episodes, spec.block)
+        return [start for start in starts if not (kept and block_file(folder, start, spec).exists())]
+
+    def lacking_timings(self, spec: CellSpec) -> list[str]:
+        """Return the files of timings that a cell may have and that are not there."""
+        return [name for name in TIMING_FILES if not (self.cell(spec) / name).exists()]
+
+    # nodes
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes that the folder's timings come from, by name and kind."""
+        return (read_json(self.path / "manifest.json") or {}).get("nodes") or []
+
+    def write_nodes(self, nodes: list[dict[str, Any]]) -> None:
+        """Note in the manifest which nodes timings come from."""
+        manifest = read_json(self.path / "manifest.json")
+        if manifest is not None:
+            self.write_json(self.path / "manifest.json", {**manifest, "nodes": nodes})
+
     # files
 
     def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
@@ -194,7 +226,7 @@ class RunFolder:
 
         Timings and checksums come first and the scores last, whose presence says that the block is complete.
         """
-        self.write_json(block_file(folder, number).with_suffix(".timing.json"), timing)
+        self.write_json(folder / f"block-{number:04d}.timing.json", timing)
         self.write_frames(folder, f"{number:04d}", {f"{kind}-{number:04d}": frame for kind, frame in frames.items()})
 
     def write_frames(self, folder: Path, name: str, frames: Mapping[str, pd.DataFrame]) -> None:
@@ -214,7 +246,7 @@ class RunFolder:
 
     def write_state(self, key: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
         """Keep a finished meta-fit: tensors first, then the record, whose presence says that it is complete."""
-        folder = self.path / "meta" / key
+        state = self._state_file(key)
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         sums = []
 
@@ -222,24 +254,43 @@ class RunFolder:
             save_file(plain, str(temporary))
             sums.append(sha256_of(temporary))
 
-        self._replace(folder / "state.safetensors", write)
-        self.write_json(folder / "meta.json", {**record, "state_sha256": sums[0]})
+        self._replace(state, write)
+        self.write_json(state.with_name("meta.json"), {**record, "state_sha256": sums[0]})
 
     def read_state(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Return the tensors and the record of a finished meta-fit, or None where there is none or it is damaged."""
-        folder = self.path / "meta" / key
-        record, state = read_json(folder / "meta.json"), folder / "state.safetensors"
-        if record is None:
-            if (folder / "meta.json").exists():
-                self.warn(f"{folder / 'meta.json'}: damaged; the meta-fit is made anew")
+        record = self._read_fit(key)
+        try:
+            return None if record is None else (load_file(self._state_file(key)), record)
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            self.warn(f"{self._state_file(key)}: damaged ({' '.join(str(error).split())}); the meta-fit is made anew")
+            return None
+
+    def state_bytes(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """Return the bytes of the tensors' file and the record of a finished meta-fit, or None likewise."""
+        record = self._read_fit(key)
+        return None if record is None else (self._state_file(key).read_bytes(), record)
+
+    def _state_file(self, key: str) -> Path:
+        return self.path / "meta" / key / "state.safetensors"
+
+    def _read_fit(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a meta-fit whose state is as it was written; a damaged one is warned of."""
+        state = self._state_file(key)
+        file = state.with_name("meta.json")
+        record = read_object(file)
+        if not record:
+            if file.exists():
+                self.warn(f"{file}: damaged; the meta-fit is made anew")
             return None
         try:
-            if record.get("state_sha256") not in (None, sha256_of(state)):  # earlier versions recorded none
-                raise SafetensorError("its SHA-256 is not the recorded one")
-            return load_file(state), record
-        except (OSError, SafetensorError) as error:
-            self.warn(f"{state}: damaged ({' '.join(str(error).split())}); the meta-fit is made anew")
-            return None
+            if record.get("state_sha256") in (None, sha256_of(state)):  # earlier versions recorded none
+                return record
+            reason = "its SHA-256 is not the recorded one"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        self.warn(f"{state}: damaged ({reason}); the meta-fit is made anew")
+        return None
 
     def _replace(self, path: Path, write: Any) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -256,12 +307,19 @@ class RunFolder:
             ) from None
 
 
-def block_file(folder: Path, number: int) -> Path:
-    """Return the file of a block's score rows."""
-    return folder / f"block-{number:04d}.parquet"
+def block_file(folder: Path, start: int, spec: CellSpec) -> Path:
+    """Return the file of the score rows of the block that begins with the episode ``start``."""
+    return folder / f"block-{start // spec.block:04d}.parquet"
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd")
     return buffer.getvalue()
+
+
+def _is_manifest(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    parts = [value.get(key, {}) for key in ("environment", "datasets", "splits")]
+    return all(isinstance(part, dict) for part in parts) and all(isinstance(one, dict) for one in parts[1].values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from fewrec.runner.conditions import Conditions
 from fewrec.runner.provenance import Tuned, provenance
 
 Shots = int | Literal["rest"]
+MOST_CELLS = 1_000_000  # years of computing; a list of numbers too many gets there
 
 
 class LearnerRow(BaseModel):
@@ -129,6 +131,13 @@ class Suite(BaseModel):
             raise ValueError(f"k_max: {self.k_max} is below the largest K, {self._largest_k()}")
         if self.protocol.history is not None:
             self._fits_windows(self.protocol.history)
+        lists = (
+            self.datasets, self.meta_datasets or self.datasets[:1], self.states, self.n_users, self.shots, self.n_query,
+            self.seeds, self.learners,
+        )  # fmt: skip
+        cells = math.prod(map(len, lists)) * self.protocol.size
+        if cells > MOST_CELLS:
+            raise ValueError(f"it asks for {cells:,} cells, more than {MOST_CELLS:,}; shorten its lists")
         return self
 
     def _fits_windows(self, history: int) -> None:
@@ -228,7 +237,7 @@ def parse_suite(text: str, name: str) -> Suite:
     """Return the suite of a TOML text; ``name`` is what errors call it."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # digits or levels without end among them
         raise SuiteError(f"{name}: not valid TOML: {error}") from None
     return make_suite(values, name)
 
@@ -278,12 +287,12 @@ def load_tuned(paths: Iterable[str | Path]) -> list[LearnerRow]:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
             rows = _TunedFile(**values).learners
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SuiteError(f"--tuned {path}: can't be read: {error}") from None
         except ValidationError as error:
             raise SuiteError(
                 f"--tuned {path}: {_first_problem(error, [*LearnerRow.model_fields, *Tuned.model_fields])}"
             ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise SuiteError(f"--tuned {path}: can't be read: {error}") from None
         for row in rows:
             if row.tuned is None:
                 raise SuiteError(

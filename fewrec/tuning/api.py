@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
@@ -27,6 +26,7 @@ from fewrec.runner.override import override
 from fewrec.runner.provenance import Tuned
 from fewrec.runner.suite import LearnerRow, Shots, Suite, load_suite, validated_config
 from fewrec.seeding import digest
+from fewrec.terminal import rich_console
 from fewrec.tuning.objective import Objective, Task, tasks_of
 from fewrec.tuning.progress import TrialLines
 from fewrec.tuning.result import TuningResult, trials_frame, value_of, write_row
@@ -161,7 +161,7 @@ def tune(
     objective = Objective(plan.cls, tasks, chosen, cache_folder() / "learners", keep_fits)
     definition = _definition(plan, tasks, objective.measure)
     search = Search(plan.folder, definition, plan.space, plan.start, plan.suite.seeds[0])
-    lines = TrialLines(Console(stderr=True), plan.row.shown, budget, objective.measure) if progress else None
+    lines = TrialLines(rich_console(stderr=True), plan.row.shown, budget, objective.measure) if progress else None
     with search.opened(), lines or nullcontext():
         if lines is not None:
             lines.known(search.run(min(budget, search.ended), objective))

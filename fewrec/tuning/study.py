@@ -21,8 +21,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from fewrec.errors import FolderError, NotApplicable, SuiteError
-from fewrec.runner.execute import one_line
 from fewrec.runner.timing import CellTimeout, time_limit
+from fewrec.runner.units import one_line
 from fewrec.seeding import canonical_json, digest, substream_keys
 from fewrec.tuning.space import Choices, Space
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from fewrec.data import weights
 from fewrec.data.cards import WeightsCard
 from fewrec.data.weights import find_weights
 from fewrec.errors import DataError
+
+SAFE, OTHER = (save({"weight": np.full(2, value, np.float32)}) for value in (1, 2))  # the least that is safetensors
 
 
 @pytest.fixture(autouse=True)
@@ -30,16 +34,16 @@ def folder_with(folder: Path, **files: bytes) -> Path:
 
 
 def test_a_local_folder_is_used_as_it_is(tmp_path, sha):
-    folder = folder_with(tmp_path / "mine", config__json=b"{}", model__safetensors=b"abc")
+    folder = folder_with(tmp_path / "mine", config__json=b"{}", model__safetensors=SAFE)
     found = find_weights(folder)
-    assert (found.folder, found.sha256) == (folder, sha(b"abc"))
+    assert (found.folder, found.sha256) == (folder, sha(SAFE))
     assert Path(found) == folder
 
 
 def test_the_hash_of_sharded_weights_depends_on_every_shard(tmp_path):
-    folder = folder_with(tmp_path / "mine", config__json=b"{}", a__safetensors=b"abc", b__safetensors=b"def")
+    folder = folder_with(tmp_path / "mine", config__json=b"{}", a__safetensors=SAFE, b__safetensors=SAFE)
     first = find_weights(folder).sha256
-    (folder / "b.safetensors").write_bytes(b"defg")
+    (folder / "b.safetensors").write_bytes(OTHER)
     assert find_weights(folder).sha256 != first
 
 
@@ -51,7 +55,7 @@ def test_pickled_weights_are_refused(tmp_path):
 
 def test_a_folder_without_config_is_refused(tmp_path):
     with pytest.raises(DataError, match="no config.json"):
-        find_weights(folder_with(tmp_path / "mine", model__safetensors=b"abc"))
+        find_weights(folder_with(tmp_path / "mine", model__safetensors=SAFE))
 
 
 @pytest.mark.parametrize(
@@ -88,9 +92,9 @@ def test_offline_mode_asks_no_hub():
 
 def test_a_repository_in_the_hubs_cache_needs_no_network(tmp_path, sha):
     home, commit = tmp_path / "hub" / "models--some--model", "a" * 40
-    folder_with(home / "snapshots" / commit, config__json=b"{}", model__safetensors=b"abc")
+    folder_with(home / "snapshots" / commit, config__json=b"{}", model__safetensors=SAFE)
     folder_with(home / "refs", main=commit.encode())
-    assert find_weights("some/model").sha256 == sha(b"abc")
+    assert find_weights("some/model").sha256 == sha(SAFE)
 
 
 def test_a_built_in_name_falls_through_from_the_hub_to_the_package(tmp_path, wheel_of, sha, monkeypatch):
@@ -146,7 +150,7 @@ def test_of_a_repository_without_safetensors_its_gguf_file_is_fetched(gguf_of, t
 
 
 def test_a_repositorys_safetensors_win_and_many_gguf_files_are_refused(tmp_path, monkeypatch, sha):
-    folder = folder_with(tmp_path / "repo", config__json=b"{}", model__safetensors=b"abc")
+    folder = folder_with(tmp_path / "repo", config__json=b"{}", model__safetensors=SAFE)
 
     def snapshot(repository, revision, patterns, offline=False):
         if offline:
@@ -156,7 +160,7 @@ def test_a_repositorys_safetensors_win_and_many_gguf_files_are_refused(tmp_path,
     monkeypatch.setattr(weights, "hub_snapshot", snapshot)
     files = ["config.json", "model.safetensors", "model.Q4.gguf", "model.Q8.gguf"]
     monkeypatch.setattr(weights, "hub_files", lambda *_: files)
-    assert find_weights("some/model").sha256 == sha(b"abc")
+    assert find_weights("some/model").sha256 == sha(SAFE)
     files.remove("model.safetensors")
     with pytest.raises(DataError, match=r"some/model: it has 2 GGUF files .*; download one, and give its path"):
         find_weights("some/model")

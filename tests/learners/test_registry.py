@@ -189,3 +189,12 @@ def test_an_entry_point_whose_class_has_another_name_is_refused(monkeypatch):
     install(monkeypatch, ("theirs", "fewrec.learners.knn:KNN", "their-plugin"))
     with pytest.raises(SuiteError, match="calls itself 'knn'; the entry point and the class must agree"):
         learner_class("theirs")
+
+
+def test_a_plugin_that_raises_what_is_no_exception_or_speaks_to_the_terminal_is_listed_with_its_reason(tmp_path):
+    for name, text in {
+        "own.py": "class Stop(BaseException):\n    pass\nraise Stop('end')\n",
+        "odd.py": "raise ValueError('\\x1b[2J')\n",
+    }.items():
+        (info,) = add_plugin_file(write(tmp_path, text, name))
+        assert info.problem in ("Stop in line 3: end", "ValueError in line 1: \\x1b[2J")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
+import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
+from fewrec.data.readers.delimited import UNREADABLE
+from fewrec.data.readers.packed import open_bytes
 from fewrec.data.readers.raw import RawFiles
 from fewrec.data.readers.text import item_text, join_genres, plain_text
 from fewrec.data.validate import RawRatings
 from fewrec.errors import DataError
 
 _BLOCK = 1 << 24  # bytes parsed at once; the longest line, a review or a product, has to fit
+_NULL = re.compile(rb"(?:^|[}\n])\s*null")
 
 
 def read_2018(folder: Path, stem: str = "") -> RawFiles:
@@ -56,11 +60,13 @@ def _files(folder: Path, ending: str) -> tuple[Path, Path]:
 def _read(reviews: Path, names: dict[str, pa.DataType], products: Path, item: str, genres: str) -> RawFiles:
     options = arrow_json.ParseOptions(explicit_schema=pa.schema(names.items()), unexpected_field_behavior="ignore")
     try:
-        with pa.input_stream(str(reviews), compression="detect") as stream:
-            table = arrow_json.read_json(stream, arrow_json.ReadOptions(block_size=_BLOCK), options)
-    except pa.ArrowInvalid as error:
-        raise _bad_line(reviews, names, error) from None
-    except (OSError, EOFError) as error:
+        with open_bytes(reviews) as stream:
+            watched = _Watched(stream, lambda: _first_bad_line(reviews, names))
+            table = arrow_json.read_json(watched, arrow_json.ReadOptions(block_size=_BLOCK), options)
+    except (pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise _first_bad_line(reviews, names) or DataError(f"{reviews}: not JSON lines ({reason})") from None
+    except UNREADABLE as error:
         raise DataError(f"{reviews}: can't be read ({error})") from None
 
     def where(row: int) -> str:
@@ -85,7 +91,7 @@ def _products(path: Path, wanted: set[str], item: str, genres: str) -> tuple[np.
         try:
             entry = json.loads(line)
             key = entry[item]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"{path.name}:{number}: not a JSON object with a field {item}") from None
         if key in wanted:
             ids.append(key)
@@ -113,24 +119,47 @@ def _joined(value: Any) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with open_bytes(path) as stream:
             yield from enumerate(stream, 1)
-    except (OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: can't be read ({error})") from None
 
 
-def _bad_line(path: Path, names: dict[str, pa.DataType], error: Exception) -> DataError:
-    """Return the error that names the first line that is no JSON, or has a field of another kind."""
+class _Watched(io.RawIOBase):
+    """A stream that is looked at before Arrow's parser sees it: a line that is ``null`` makes that one crash."""
+
+    def __init__(self, stream: Any, first_bad_line: Callable[[], DataError | None]) -> None:
+        self._stream, self._first_bad_line, self._tail = stream, first_bad_line, b" "
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = bytes(self._stream.read(None if size < 0 else size))
+        # The word may stand in a text, too; only a look at the lines, which is slow, can tell.
+        if self._tail is not None and _NULL.search(self._tail + block):
+            if error := self._first_bad_line():
+                raise error
+            self._tail = None
+        if self._tail is not None:
+            self._tail = (b" " + block)[-16:]
+        return block
+
+
+def _first_bad_line(path: Path, names: dict[str, pa.DataType]) -> DataError | None:
+    """Return the error that names the first line that is no JSON object, or has a field of another kind, if any."""
     for number, line in _lines(path):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             return DataError(f"{path.name}:{number}: not JSON ({problem})")
+        if not isinstance(entry, dict):
+            return DataError(f"{path.name}:{number}: not a JSON object")
         for name, kind in names.items():
-            value = entry.get(name) if isinstance(entry, dict) else entry
+            value = entry.get(name)
             allowed = str if kind == pa.string() else int if kind == pa.int64() else (int, float)
             if value is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
                 return DataError(f"{path.name}:{number}: {name} {json.dumps(value)} is not a {kind}")
-    return DataError(f"{path}: not JSON lines ({str(error).splitlines()[0]})")
+    return None

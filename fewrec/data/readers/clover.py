@@ -30,6 +30,8 @@ def read(folder: Path, name: str = "") -> RawFiles:
             rated = of_ratings.get(user)
             if not (isinstance(own, list) and isinstance(rated, list) and len(own) == len(rated)):
                 raise DataError(f"{file}: user {user} has another number of ratings in {meta_set}_y.json than items")
+            if not all(_is_id(item) for item in own) or not all(_is_number(rating) for rating in rated):
+                raise DataError(f"{file}: user {user} has an item that is no code, or a rating that is no number")
             if sets.setdefault(user, which) != which:
                 raise DataError(f"{file}: user {user} is in {META_SETS[sets[user]]}.json too")
             users += [user] * len(own)
@@ -40,6 +42,9 @@ def read(folder: Path, name: str = "") -> RawFiles:
     profiles = _mapping(folder / "user_profile.json")
     if missing := [user for user in sets if not isinstance(profiles.get(user), list)]:
         raise DataError(f"{folder / 'user_profile.json'}: user {missing[0]} is not in it")
+    sizes = {user: len(profiles[user]) for user in sets}
+    if other := [user for user, size in sizes.items() if size != next(iter(sizes.values()))]:
+        raise DataError(f"{folder / 'user_profile.json'}: user {other[0]} has another number of codes than the first")
     codes = pd.DataFrame([[str(code) for code in profiles[user][1:]] for user in sets])
     return RawFiles(
         ratings=RawRatings(
@@ -52,6 +57,14 @@ def read(folder: Path, name: str = "") -> RawFiles:
         user_features=codes.set_axis([f"attribute_{i + 1}" for i in range(codes.shape[1])], axis=1),
         user_set=np.array(list(sets.values()), np.int8),
     )  # fmt: skip
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import warnings
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
+from fewrec.data.parquet import read_flat
+from fewrec.data.readers.packed import open_bytes
 from fewrec.errors import DataError
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "double colon", " ": "space"}
+UNREADABLE = (OSError, EOFError, zlib.error)  # what reading a file raises, one packed by gzip too
 _SAMPLE = 1 << 16
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]  # of numbers; an id may be called NA
 _PARQUET = (".parquet", ".pq")
@@ -41,14 +45,16 @@ class OwnTable:
     def _line(self, row: int) -> int:
         """Count lines as they stand in the file: blank ones and line breaks in quotes included. Only errors pay."""
         text = _text(self.path, self.delimiter == "::")
-        lines = csv.reader(io.StringIO(text), delimiter=_one(self.delimiter or ","), quoting=_quoting(self.path))
+        quoting = _quoting(self.path)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=_one(self.delimiter or ","), quoting=quoting)
         wanted, line = row + int(self.header), 1
-        for fields in lines:
-            if fields and not (len(fields) == 1 and not fields[0].strip()):
-                if wanted == 0:
-                    return line
-                wanted -= 1
-            line = lines.line_num + 1
+        with suppress(csv.Error):  # a field too long for this module, not for pandas: the line before it, then
+            for fields in lines:
+                if fields and not (len(fields) == 1 and not fields[0].strip()):
+                    if wanted == 0:
+                        return line
+                    wanted -= 1
+                line = lines.line_num + 1
         return line
 
 
@@ -91,7 +97,11 @@ def read_delimited(
     """
     if twice := [name for name in names if list(names).count(name) > 1]:
         raise DataError(f"{path}:1: the column '{twice[0]}' comes twice")
-    source: Path | io.StringIO = io.StringIO(_text(path, True)) if delimiter == "::" else path
+    source: Any = path
+    if delimiter == "::":
+        source = io.StringIO(_text(path, True))
+    elif path.suffix.lower() == ".gz":
+        source = open_bytes(path)
     table = OwnTable(path, pd.DataFrame(), header, delimiter)
     try:
         with warnings.catch_warnings():
@@ -105,7 +115,7 @@ def read_delimited(
                 na_values={name: _MISSING for name in numeric},
                 keep_default_na=False,
                 quoting=_quoting(path),
-                encoding="utf-8-sig" if source is path else None,
+                encoding=None if isinstance(source, io.StringIO) else "utf-8-sig",
                 index_col=False,
                 low_memory=False,
             )
@@ -117,14 +127,11 @@ def read_delimited(
 
 
 def read_parquet(path: Path) -> OwnTable:
-    """Return all rows of a Parquet file."""
+    """Return all rows of a Parquet file, see ``fewrec.data.parquet.read_flat``."""
     _check_is_file(path)
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:  # pyarrow has many kinds, and none of them concerns the user
-        raise DataError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    frame = read_flat(path)
     frame.columns = [str(name) for name in frame.columns]
-    return OwnTable(path, frame.reset_index(drop=True), True, None)
+    return OwnTable(path, frame, True, None)
 
 
 def not_utf8(path: Path) -> DataError:
@@ -150,9 +157,9 @@ def _check_is_file(path: Path) -> None:
 def _bytes(path: Path, limit: int = -1) -> bytes:
     _check_is_file(path)
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        with open_bytes(path) as stream:
             return stream.read(limit)
-    except (OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: can't be read ({error})") from None
 
 
@@ -193,7 +200,10 @@ def _quoting(path: Path) -> Literal[0, 3]:
 def _split(line: str, delimiter: str, path: Path) -> list[str]:
     if delimiter == "::":
         return line.split("::")
-    return next(csv.reader([line], delimiter=delimiter, quoting=_quoting(path)), [])
+    try:
+        return next(csv.reader([line], delimiter=delimiter, quoting=_quoting(path)), [])
+    except csv.Error as error:
+        raise DataError(f"{path}:1: {error}") from None
 
 
 def _one(delimiter: str) -> str:
@@ -204,12 +214,15 @@ def _ragged(table: OwnTable, error: Exception) -> DataError:
     """Return the error that names the first line with more columns than the first."""
     delimiter = table.delimiter or ","
     text = _text(table.path, delimiter == "::")
-    lines = csv.reader(io.StringIO(text), delimiter=_one(delimiter), quoting=_quoting(table.path))
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_one(delimiter), quoting=_quoting(table.path))
     width, line = None, 1
-    for fields in lines:
-        if fields:
-            width = len(fields) if width is None else width
-            if len(fields) > width:
-                return DataError(f"{table.path}:{line}: {len(fields)} columns, but {width} in the first line")
-        line = lines.line_num + 1
+    try:
+        for fields in lines:
+            if fields:
+                width = len(fields) if width is None else width
+                if len(fields) > width:
+                    return DataError(f"{table.path}:{line}: {len(fields)} columns, but {width} in the first line")
+            line = lines.line_num + 1
+    except csv.Error as problem:
+        return DataError(f"{table.path}:{line}: {problem}")
     return DataError(f"{table.path}: not a readable table ({str(error).strip()})")

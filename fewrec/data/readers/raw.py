@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import warnings
 from collections import defaultdict
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewrec.data.readers.delimited import not_utf8
+from fewrec.data.readers.delimited import UNREADABLE, not_utf8
+from fewrec.data.readers.packed import open_bytes
 from fewrec.data.validate import RawRatings
 from fewrec.errors import DataError
 
@@ -103,9 +103,9 @@ def read_fields(
         raise DataError(f"{path}: the file is empty") from None
     except UnicodeDecodeError:
         raise not_utf8(path) from None
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RuntimeWarning) as error:
         raise _no_number(path, layout, width, numbers, error) from None
-    except (OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: can't be read ({error})") from None
     if layout.header and (lacking := [name for name in numbers if name not in frame.columns]):
         shown = ", ".join(map(str, frame.columns[:12]))
@@ -119,12 +119,13 @@ def _parse(path: Path, layout: Layout, width: int | None, numbers: Mapping[Any, 
     types: dict = {name: np.int64 if kind is int else np.float64 for name, kind in numbers.items()}
     if not layout.header:
         types = {i: types.get(i, str) for i in range(width or 0)}
-    source: Path | io.BytesIO = path
+    source: Any = open_bytes(path) if path.suffix.lower() == ".gz" else path
     separator = layout.separator
     if len(separator) > 1:  # the fast parser takes one character, and none of these formats has tabs in its columns
         source, separator = io.BytesIO(_bytes(path).replace(separator.encode(), b"\t")), "\t"
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
+        warnings.simplefilter("error", RuntimeWarning)  # 1e150 is read as a whole number, which it overflows
         return pd.read_csv(
             source,
             sep=separator,
@@ -172,15 +173,15 @@ def leave_out(ratings: RawRatings, value: float, what: str) -> tuple[RawRatings,
 
 
 def _bytes(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+    with open_bytes(path) as stream:
         return stream.read()
 
 
 def _rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that isn't blank, with the line where it begins: slow, for what an error says."""
     encoding = "utf-8-sig" if layout.encoding == "utf-8" else layout.encoding
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding=encoding, errors="replace", newline="" if layout.quoted else None) as stream:
+    newline = "" if layout.quoted else None
+    with io.TextIOWrapper(open_bytes(path), encoding, errors="replace", newline=newline) as stream:
         if layout.quoted:
             rows = csv.reader(
                 stream, delimiter=layout.separator, escapechar=layout.escape, doublequote=layout.escape is None
@@ -245,5 +246,5 @@ def int_ids(column: pd.Series) -> np.ndarray:
     """Return a column of ids as int64 where all are whole numbers, else as text."""
     try:
         return column.astype(np.int64).to_numpy()
-    except ValueError:
+    except (ValueError, OverflowError):
         return column.astype(object).to_numpy()

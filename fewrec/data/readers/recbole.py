@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fewrec.data.readers.movielens_100k import GENRES
@@ -38,7 +39,7 @@ def read(folder: Path, name: str) -> RawFiles:
         user_ids=int_ids(_column(users, "user_id")),
         user_features=pd.DataFrame(
             {
-                "age": _column(users, "age").astype(int),
+                "age": _ages(users),
                 "gender": _column(users, "gender"),
                 "occupation": _column(users, "occupation"),
             }
@@ -51,6 +52,15 @@ def _column(fields: Fields, name: str) -> pd.Series:
         if column.split(":")[0] == name:
             return fields.frame[column].astype(object)
     raise DataError(f"{fields.path}:1: no column '{name}' among {', '.join(fields.frame.columns)}")
+
+
+def _ages(users: Fields) -> np.ndarray:
+    found = pd.to_numeric(_column(users, "age"), errors="coerce").to_numpy(np.float64)
+    wrong = ~(np.abs(found) < 2**53) | (found != np.floor(found))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{users.where(row)}: age '{_column(users, 'age').iloc[row]}' is not a whole number")
+    return found.astype(np.int64)
 
 
 def _genres(text: str) -> str:

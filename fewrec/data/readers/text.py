@@ -57,8 +57,10 @@ def align(frame: pd.DataFrame, ids: np.ndarray, wanted: np.ndarray) -> tuple[pd.
     index = pd.Index(ids)
     rows = index[~index.duplicated()].get_indexer(wanted)
     unique = frame[~index.duplicated()].reset_index(drop=True)
-    found = unique.take(np.maximum(rows, 0)).reset_index(drop=True)
     absent = rows < 0
+    if absent.all():  # there may be no row to take at all
+        return pd.DataFrame("", index=range(len(wanted)), columns=frame.columns, dtype=object), len(wanted)
+    found = unique.take(np.maximum(rows, 0)).reset_index(drop=True)
     if absent.any():
         found = found.astype(object)
         found.loc[absent, :] = ""

@@ -21,6 +21,8 @@ def user_features(table: OwnTable, user: str, wanted: np.ndarray) -> tuple[pd.Da
     Raises:
         DataError: for a user that comes twice, for a table without a usable column, and if no rated user is in it.
     """
+    if not len(table.frame):
+        raise DataError(f"{table.path}: the table has no rows")
     codes, ids = code_ids(table.frame[user], "user", table.where)
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
+from fewrec.data.parquet import BROKEN, bounded_table
 from fewrec.episodes.frozen.layout import FORMAT, FileRecord
 from fewrec.errors import DataError
 
@@ -77,8 +78,8 @@ def read_parquet(path: Path, record: FileRecord, schema: pa.Schema) -> dict[str,
             raise DataError(
                 f"{path}: it says that it holds {file.metadata.num_rows:,} rows, its record {record.rows:,}"
             )
-        table = file.read()
-    except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
+        table = bounded_table(pa.py_buffer(content), len(content), schema.names)
+    except BROKEN as error:
         raise DataError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
     if table.num_rows != record.rows:
         raise DataError(f"{path}: it holds {table.num_rows:,} rows, its record says {record.rows:,}")

@@ -143,7 +143,7 @@ def _check_csv(file: Path, text: str, found: Integrity) -> bool:
     stored = file.read_text(encoding="utf-8", errors="replace")
     if stored == text:
         return True
-    old, new = (list(csv.DictReader(io.StringIO(part))) for part in (stored, text))
+    old, new = (list(csv.DictReader(io.StringIO(part), restkey="more", restval="")) for part in (stored, text))
     columns, now = (list(rows[0]) if rows else [] for rows in (old, new))
     if len(old) != len(new):
         found.problems.append(f"{file}: {len(old)} rows, the cells give {len(new)}; fewrec report makes it anew")

@@ -66,7 +66,8 @@ def test_weights_that_lack_a_tensor_are_refused(tiny_bert, tmp_path):
 def test_a_damaged_file_is_one_clear_error(file, tiny_gpt2, tmp_path):
     path = copied(tiny_gpt2, tmp_path) / file
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match=f"backbone {tmp_path}: transformers can't load it") as caught:
+    said = f"{tmp_path}: (transformers can't load it|config.json can't be read)"
+    with pytest.raises(DataError, match=said) as caught:
         load_backbone(str(tmp_path))
     assert "\n" not in str(caught.value)
 

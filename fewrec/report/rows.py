@@ -1,0 +1,34 @@
+"""Reading the Parquet files of a results folder: numbers by the cell, the same from a run and from a reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from fewrec.data.parquet import BROKEN, bounded_table, first_line
+from fewrec.errors import DataError
+
+
+def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
+    """Return the rows of a Parquet file: ``cell`` as text, the columns ``whole`` as int64, all others as numbers.
+
+    Raises ``DataError`` where the file can't be read, or a column is of another kind or, of whole numbers, has gaps.
+    """
+    try:
+        table = bounded_table(file, file.stat().st_size)
+        frame = table.to_pandas()
+    except BROKEN as error:
+        raise DataError(f"{file}: can't be read ({first_line(error)}); remove it and run the suite again") from None
+    for name in table.column_names:
+        kind = table.schema.types[table.column_names.index(name)]
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+        if not (text if name == "cell" else number):
+            raise DataError(f"{file}: its column '{name}' is not as fewrec writes it; run the suite again")
+        if (name in whole or name == "cell") and table.column(name).null_count:
+            raise DataError(f"{file}: its column '{name}' has empty places; run the suite again")
+        if name in whole and not pa.types.is_signed_integer(kind):
+            raise DataError(f"{file}: its column '{name}' is {kind}, not whole numbers; run the suite again")
+    return frame
