@@ -129,9 +129,7 @@ class RunFolder:
         return folder
 
     def _write_begun(self, spec: CellSpec, code: str) -> None:
-        self.write_json(
-            self.cell(spec) / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()}
-        )
+        self.write_json(self.cell(spec) / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()})
 
     def set_aside_replaced(self, cells: list[CellSpec]) -> None:
         """Move aside what stands in the same place of the table as one of ``cells`` but differs in configuration."""
@@ -173,8 +171,7 @@ class RunFolder:
         return record
 
     def _remove_damaged(self, folder: Path) -> None:
-        """Remove what is not as it was written, and the scores of every block that lacks a file, so that it is redone.
-        """
+        """Remove what is not as it was written, and the scores of each block that lacks a file, so that it is redone."""
         for stale in folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         for file, why in damaged(folder):
