@@ -1,6 +1,6 @@
 # make bench: from a fresh clone to a leaderboard. make test: the test suite. Both make .venv first and reuse it.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test fuzz perf perf-items perf-episodes faults docs lint clean
+.PHONY: help setup bench test fuzz faults perf perf-items perf-episodes docs lint clean
 
 READY := .venv/.fewrec-ready
 # -P: the folder datasets/ is no package to import

@@ -8,7 +8,7 @@ from typing import Any
 
 from fewrec.seeding import digest
 
-SEAL = "record_sha256"
+SEAL, SEALED = "record_sha256", "sealed"  # the second says that there was a first, should its name be damaged
 
 
 def sha256_of(path: Path) -> str:
@@ -19,8 +19,8 @@ def sha256_of(path: Path) -> str:
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
     """Return a record with the SHA-256 of its values under ``record_sha256``."""
-    plain = {name: one for name, one in value.items() if name != SEAL}
-    return {**plain, SEAL: digest(plain, 64)}
+    plain = _plain(value)
+    return {**plain, SEAL: digest(plain, 64), SEALED: True}
 
 
 def unsealed(value: Any) -> Any:
@@ -28,9 +28,13 @@ def unsealed(value: Any) -> Any:
 
     Raises ``ValueError`` where the values are not those that were sealed.
     """
-    if not isinstance(value, dict) or SEAL not in value:
+    if not isinstance(value, dict) or not (SEAL in value or SEALED in value):
         return value
-    plain = {name: one for name, one in value.items() if name != SEAL}
-    if digest(plain, 64) != value[SEAL]:
+    plain = _plain(value)
+    if digest(plain, 64) != value.get(SEAL) or value.get(SEALED) is not True:
         raise ValueError(f"its values are not those that it was written with ({SEAL}): damaged, or edited by hand")
     return plain
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in value.items() if name not in (SEAL, SEALED)}

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import gzip
+import json
+import tomllib
 from collections.abc import Iterable
+from typing import Any
+
+_MOST = 60  # characters of a value, and
+_MOST_NAMES = 12  # names that a message shows
 
 _LONGEST = 2_000  # characters of a line; what it quotes from a file may be a file's whole content
 
@@ -52,4 +59,37 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    more = f" ... ({len(names)} in all)" if len(names) > _MOST_NAMES + 3 else ""
+    return f"; known: {', '.join(names[:_MOST_NAMES] if more else names)}{more}" if names else ""
+
+
+def shown(value: Any) -> str:
+    """Return a value as a person would write it: text in quotes, short, and without what a terminal would obey."""
+    if isinstance(value, str):
+        text = "".join(c if c.isprintable() else " " for c in value)
+        return f"'{text}'" if len(text) <= _MOST else f"'{text[:_MOST]}...'"
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return f"something of the type {type(value).__name__}"
+    text = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf", "null": "nothing"}.get(text, text)
+    return (text if len(text) <= _MOST else f"{text[:_MOST]}...").removesuffix(".0")
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in a few words of the user's why a file can't be read or written, from what Python or a library raised."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"the mistake is in line {error.lineno}, column {error.colno}"
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return str(error).replace("Cannot overwrite a value", "A key stands twice")
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8; save it as UTF-8"
+    if isinstance(error, gzip.BadGzipFile):
+        return "it is no gzip file, whatever its name ends in"
+    if isinstance(error, EOFError):
+        return "it is cut off; get it again"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file stands where a folder should be"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

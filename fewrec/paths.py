@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from fewrec.errors import FewrecError
+from fewrec.errors import FewrecError, shown
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = {"datasets": "datasets", "suites": "benchmarks/suites"}
@@ -56,5 +56,12 @@ def cards_folder() -> Path:
 
 
 def is_offline(flag: bool | None = None) -> bool:
-    """Return whether nothing may be downloaded: ``flag`` is true, or the environment says FEWREC_OFFLINE=1."""
-    return bool(flag) or os.environ.get("FEWREC_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
+    """Return whether nothing may be downloaded: ``flag`` is true, or the environment says FEWREC_OFFLINE=1.
+
+    Raises:
+        FewrecError: where FEWREC_OFFLINE is neither yes nor no, which nobody should have to guess.
+    """
+    said = os.environ.get("FEWREC_OFFLINE", "")
+    if said.strip().lower() not in {"", "0", "false", "no", "off", "1", "true", "yes", "on"}:
+        raise FewrecError(f"FEWREC_OFFLINE is {shown(said)}; set it to 1 (open no connection) or 0")
+    return bool(flag) or said.strip().lower() in {"1", "true", "yes", "on"}

@@ -31,11 +31,11 @@ def _shown(character: str) -> str:
     return " " if unicodedata.category(character) == "Zs" else "\ufffd"
 
 
-def echo(text: Any = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print ``text`` on standard output, or with ``err`` on standard error."""
+def echo(text: Any = "", *, err: bool = False, nl: bool = True, head: str = "", colour: str | None = None) -> None:
+    """Print ``text`` on standard output, or with ``err`` on standard error, behind ``head``, which has a colour."""
     import click
 
-    click.echo(plain(text), err=err, nl=nl)
+    click.echo((click.style(plain(head), fg=colour) if head else "") + plain(text), err=err, nl=nl)
 
 
 def rich_console(**options: Any) -> Console:

@@ -9,6 +9,20 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--write", action="store_true", help="write committed tables that tests compare with")
+
+
+@pytest.fixture(autouse=True)
+def offline_ends_with_the_test():
+    """``--offline`` is kept in the environment, for learners that fetch weights; the next test decides anew."""
+    before = os.environ.get("FEWREC_OFFLINE")
+    yield
+    os.environ.pop("FEWREC_OFFLINE", None)
+    if before is not None:
+        os.environ["FEWREC_OFFLINE"] = before
+
+
 @pytest.fixture(scope="session")
 def ml_100k():
     """MovieLens-100K, fetched at first use; what needs it is skipped, with the reason, where it can't be had."""

@@ -173,7 +173,7 @@ def test_ask_refuses_a_learner_that_can_not_say_in_one_line(here):
         ((*OWN, "--device", "tpu"), "--device tpu: choose auto, cpu, cuda or mps"),
         ((*OWN, "--plugin", "nowhere.py"), "nowhere.py: no such file"),
         (("--find", "x"), "--find needs the data set to look in"),
-        ((*OWN, "--top", "0"), "Invalid value for '--top'"),
+        ((*OWN, "--top", "0"), "--top: 0 is too small; give 1 or more"),
     ],
 )
 def test_mistakes_are_one_clear_line_with_exit_code_two(here, arguments, message):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fewrec.cli.one_user import options_of_learner
 from fewrec.cli.options import names
 from fewrec.terminal import echo
 
@@ -17,18 +18,11 @@ if TYPE_CHECKING:
 _STYLE = {"ok": "green", "FAILED": "red", "skipped": "yellow"}
 
 
-def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Return {option: value} of ``--set option=value``; values are TOML, a bare word is a string."""
-    from fewrec.cli.options import settings
-
-    parsed = settings(ctx, param, tuple(f"learner.{value}" for value in values))
-    return parsed.get("learner", {})
-
-
 @click.command()
 @click.argument("target")
 @click.option("--learner", help="Only this one of the file's learners.")
-@click.option("--set", "config", multiple=True, callback=_settings, metavar="OPTION=VALUE", help="Change an option.")
+@click.option("--set", "config", multiple=True, callback=options_of_learner, metavar="OPTION=VALUE",
+              help="Change an option.")  # fmt: skip
 @click.option("-k", "--only", multiple=True, callback=names, metavar="CHECK", help="Only these checks.")
 @click.pass_context
 def command(
@@ -76,7 +70,7 @@ def _checked(cls: type[Learner], config: dict[str, Any], only: tuple[str, ...]) 
 
 
 def _print_line(outcome: Outcome) -> None:
-    status = click.style(f"{outcome.status:<8}", fg=_STYLE[outcome.status])
     reason = f" ({outcome.reason})" if outcome.reason else ""
     seconds = f"  {outcome.seconds:.1f} s" if outcome.seconds >= 0.1 else ""
-    echo(f"{status} {outcome.check.name:<20} {outcome.check.title}{reason}{seconds}")
+    line = f" {outcome.check.name:<20} {outcome.check.title}{reason}{seconds}"
+    echo(line, head=f"{outcome.status:<8}", colour=_STYLE[outcome.status])

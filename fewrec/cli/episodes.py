@@ -30,7 +30,7 @@ def episodes_export(suite: str, out: str, **options: Any) -> None:
     """
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and options["datasets"]:
-        raise click.UsageError("--data and --dataset exclude one another")
+        raise click.UsageError("--data and --dataset exclude one another; give one of them")
     dataset = open_own(**own)
     from fewrec.runner.frozen import export_suite  # imports torch: after the cheap checks
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fewrec.cli.group import console
+from fewrec.cli.options import Number, WholeNumber
 from fewrec.terminal import echo, rich_console
 
 _READING = ("template", "user_col", "item_col", "rating_col", "columns", "delimiter", "duplicates")
@@ -22,17 +23,17 @@ _READING = ("template", "user_col", "item_col", "rating_col", "columns", "delimi
     show_default=True,
     help="A BERT-like encoder: a built-in name, owner/name on the hub, or a folder.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True, help="Ratings a step.")
-@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Of AdamW, the same in all epochs.")
-@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Of AdamW.")
-@click.option("--dropout", type=float, default=0.1, show_default=True, help="Everywhere in the model, as in BERT.")
-@click.option("--max-length", type=click.IntRange(min=8), default=64, show_default=True, help="Tokens a text.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed of all randomness.")
+@click.option("--epochs", type=WholeNumber(1), default=100, show_default=True)
+@click.option("--batch-size", type=WholeNumber(1), default=256, show_default=True, help="Ratings a step.")
+@click.option("--learning-rate", type=Number(), default=1e-5, show_default=True, help="Of AdamW, in all epochs.")
+@click.option("--weight-decay", type=Number(), default=0.01, show_default=True, help="Of AdamW.")
+@click.option("--dropout", type=Number(), default=0.1, show_default=True, help="Everywhere in the model, as in BERT.")
+@click.option("--max-length", type=WholeNumber(8), default=64, show_default=True, help="Tokens a text.")
+@click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="The seed of all randomness.")
 @click.option("--items", type=click.Path(), help="Item texts: a file of item,title[,year,genres,description].")
 @click.option("--template", help="What an item's text is made of, from --items, e.g. '{title}. {genres}.'")
 @click.option("--dataset", help="Item texts and scale of a data set that fewrec knows, by item id, say ml-100k.")
-@click.option("--scale", type=(float, float), metavar="LOW HIGH", help="What predictions are clipped to.")
+@click.option("--scale", type=(Number(), Number()), metavar="LOW HIGH", help="What predictions are clipped to.")
 @click.option("--columns", help="What the columns of both files are, in order (no header: item,user,rating).")
 @click.option("--user-col", help="The name of the user column, where it can't be guessed.")
 @click.option("--item-col", help="Likewise, the item column.")
@@ -40,7 +41,7 @@ _READING = ("template", "user_col", "item_col", "rating_col", "columns", "delimi
 @click.option("--delimiter", help="What separates the columns.")
 @click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), help="On pairs that come twice in a file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=int, help="Processor threads (default: all that this process may use).")
+@click.option("--threads", type=WholeNumber(), help="Processor threads (default: all that this process may use).")
 @click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache.")
 @click.option("--out", type=click.Path(), default="results/finetune", show_default=True,
               help="The run's folder; an interrupted run goes on there.")  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,6 +20,51 @@ from fewrec.terminal import echo, plain, rich_console
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+# A command without arguments prints its help; click raises that since 8.2.
+_HELP: tuple[type[Exception], ...] = tuple(filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)]))
+
+
+class Refused(click.ClickException):
+    """What can't be done, said in one line."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        echo(f"error: {self.message}", err=True)
+
+
+def refusal(error: click.UsageError, command: click.Command) -> Refused:
+    """Return click's error on a command's arguments in one line, without its lines on usage.
+
+    ``command`` is the one that was called, for errors that don't say.
+    """
+    ctx = error.ctx
+    command = ctx.command if ctx is not None else command
+    path = " ".join(["fewrec", *(ctx.command_path.split()[1:] if ctx is not None else [])])
+    hint = f"; see {path} --help"
+    if isinstance(error, click.NoSuchOption):
+        known = [option for parameter in command.params for option in parameter.opts if option.startswith("-")]
+        close = difflib.get_close_matches(error.option_name, known, n=1, cutoff=0.75)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        return Refused(f"no such option {error.option_name}{meant or hint}")
+    if isinstance(error, click.BadOptionUsage):
+        several = re.search(r"requires (\d+) arguments", error.message)
+        return Refused(f"{error.option_name} needs {f'{several[1]} values' if several else 'a value'} behind it")
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        name = error.param.opts[0] if isinstance(error.param, click.Option) else _name(error.param)
+        if isinstance(error, click.MissingParameter):
+            return Refused(f"{name} is missing{hint}")
+        return Refused(f"{name}: {error.message.rstrip('.')}")
+    extra = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message)
+    if extra:
+        return Refused(f"'{extra[1]}' is one argument too many{hint}")
+    return Refused(error.message)
+
+
+def _name(argument: click.Parameter) -> str:
+    return argument.metavar or (argument.name or "").upper()
 
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal's number, as shells count
@@ -87,9 +134,21 @@ class Commands(click.Group):
             raise click.UsageError(f"no such command '{args[0]}'{nearest(args[0], known)}", ctx)
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except _HELP:
+            raise
+        except click.UsageError as error:
+            raise refusal(error, self) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except _HELP:
+            raise
+        except click.UsageError as error:
+            raise refusal(error, self) from None
         except click.ClickException as error:
             error.message = plain(error.message)  # type: ignore[misc]  # click prints it
             raise

@@ -28,7 +28,7 @@ def command(path: str, name: str | None, kind: str) -> None:
 
     file = Path(path)
     if file.suffix != ".py":
-        raise SuiteError(f"{path}: a learner is a Python file; call it {file.name}.py")
+        raise SuiteError(f"{path}: a learner is a Python file; call it {file.with_suffix('.py').name}")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", file.name):
         raise SuiteError(f"{path}: use letters, digits, '_' and '-' in the file's name")
     if file.exists():

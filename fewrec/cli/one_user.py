@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fewrec.cli.group import console
-from fewrec.cli.options import OWN_DATA, backbone_option, machine_options, open_own
+from fewrec.cli.options import OWN_DATA, WholeNumber, backbone_option, machine_options, open_own
 from fewrec.terminal import echo, rich_console
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def user_options(command: Callable) -> Callable:
         click.option("--learner", help="A registered learner or module:Class (default: gp)."),
         click.option("--model", type=click.Path(), help="A folder with a saved learner, instead of training one."),
         click.option("--save", type=click.Path(), help="A folder to save the learner into, for --model."),
-        click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many items."),
+        click.option("--top", type=WholeNumber(1), default=10, show_default=True, help="How many items."),
         click.option("--genre", help="Only items of this genre."),
         click.option("--find", metavar="TEXT", help="List the items whose title has these words, and stop."),
         click.option("--set", "settings", multiple=True, callback=options_of_learner, metavar="OPTION=VALUE",
                      help="Change an option."),
         backbone_option,
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+        click.option("--seed", type=WholeNumber(0), default=0, show_default=True,
                      help="The seed of all randomness."),
         click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
                      show_default=True),
@@ -75,7 +75,7 @@ def answer(
     """Call ``what``, ``fewrec.recommend`` or ``fewrec.ask``, with a command's options, and print what it returns."""
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and dataset is not None:
-        raise click.UsageError("--data and --dataset exclude one another")
+        raise click.UsageError("--data and --dataset exclude one another; give one of them")
     if backbone is not None:
         options["settings"] = {"backbone": backbone, **options["settings"]}
     form = "json" if as_json else form

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,36 @@ if TYPE_CHECKING:
     from fewrec.data.table import Dataset
 
 
+class WholeNumber(click.ParamType):
+    """A whole number, of ``low`` or more."""
+
+    name = "integer"
+
+    def __init__(self, low: int | None = None) -> None:
+        self.low = low
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"'{value}' is not a whole number", param, ctx)
+        if self.low is not None and number < self.low:
+            self.fail(f"{number} is too small; give {self.low} or more", param, ctx)
+        return number
+
+
+class Number(click.ParamType):
+    """A number, also one with decimals."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"'{value}' is not a number", param, ctx)
+
+
 def shots(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int | str, ...]:
     """Return K values of ``--shots 1,5 --shots rest``."""
     out: list[int | str] = []
@@ -21,7 +51,7 @@ def shots(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
         try:
             out.append("rest" if value == "rest" else int(value))
         except ValueError:
-            raise click.BadParameter(f"'{value}' is neither a number nor 'rest'") from None
+            raise click.BadParameter(f"'{value}' is neither a whole number nor 'rest'") from None
         if out[-1] != "rest" and int(out[-1]) < 0:
             raise click.BadParameter(f"K = {value}: the number of support ratings can't be negative")
     return tuple(out)
@@ -99,7 +129,7 @@ def grid_options(command: Callable) -> Callable:
         click.option("--state", "states", multiple=True, callback=names, help="Instead of the suite's states."),
         click.option("--shots", multiple=True, callback=shots, help="Instead of the suite's K; a number or 'rest'."),
         click.option("--seed", "seeds", multiple=True, callback=seeds, help="Instead of the suite's seeds."),
-        click.option("--episodes", type=click.IntRange(min=1), help="Instead of the suite's episodes a cell."),
+        click.option("--episodes", type=WholeNumber(1), help="Instead of the suite's episodes a cell."),
         click.option("--order", type=click.Choice(["random", "time"]), help="Instead of the suite's order."),
         click.option("--condition", "conditions", multiple=True, callback=conditions, metavar="NAME=VALUE",
                      help="Instead of the suite's, an entry of its table [protocol], say support_noise=0.2; "
@@ -114,7 +144,8 @@ def machine_options(command: Callable) -> Callable:
         click.option("--plugin", "plugins", multiple=True, type=click.Path(),
                      help="A Python file with learners. It is run: trust it."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-        click.option("--threads", type=int, help="Processor threads, of each worker (default: a fair share of all)."),
+        click.option("--threads", type=WholeNumber(),
+                     help="Processor threads, of each worker (default: a fair share of all)."),
         click.option("--offline", is_flag=True, help="Open no connection: use what is in the cache."),
     ]  # fmt: skip
     return _with(options, command)
@@ -144,9 +175,9 @@ def file_options(command: Callable) -> Callable:
         click.option("--rating-col", help="Likewise, the rating column."),
         click.option("--time-col", help="Likewise, the timestamp column."),
         click.option("--delimiter", help="What separates the columns of --data."),
-        click.option("--scale", type=(float, float), metavar="LOW HIGH", help="The rating scale of --data."),
+        click.option("--scale", type=(Number(), Number()), metavar="LOW HIGH", help="The rating scale of --data."),
         click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), help="On repeated pairs."),
-        click.option("--negatives", type=click.IntRange(min=1), metavar="R",
+        click.option("--negatives", type=WholeNumber(1), metavar="R",
                      help="Clicks alone in --data: sample R items of no click beside each, as 0s."),
     ]  # fmt: skip
     return _with(options, command)
@@ -158,12 +189,18 @@ OWN_DATA = (
 )  # fmt: skip
 
 
+def without_data(given: Iterable[str]) -> str:
+    """Return what is said of options that describe the file of ``--data`` where there is none."""
+    options = ["--" + key.replace("_", "-") for key in given]
+    return f"{', '.join(options)} only {'go' if len(options) > 1 else 'goes'} with --data; give the file too"
+
+
 def open_own(data: str | None, **own: Any) -> Dataset | None:
     """Return the data set of ``--data``, or None; refuse options that describe a file where none is given."""
     given = {key: value for key, value in own.items() if value is not None}
     if data is None:
         if given:
-            raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in given)} only go with --data")
+            raise click.UsageError(without_data(given))
         return None
     from fewrec.data.load import open_dataset
 

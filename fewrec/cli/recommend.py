@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from fewrec.cli.one_user import answer, user_options
-from fewrec.cli.options import own_data_options
+from fewrec.cli.options import WholeNumber, own_data_options
 
 
 @click.command()
 @user_options
 @click.option(
     "--explain",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0),
     default=2,
     show_default=True,
     help="How many ratings to name for each item.",

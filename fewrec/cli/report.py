@@ -28,12 +28,14 @@ def command(folder: str, out: str | None, no_plots: bool, interval: str) -> None
     FOLDER is a local run (results/quick) or a reference (results/reference/quick). Writes leaderboard.md, .csv, .tex
     and .json, report.html, which needs no network, and its plots as SVG and PNG into plots/.
     """
-    from fewrec.report.files import write_whole
+    from fewrec.report.files import check_folder, write_whole
     from fewrec.report.leaderboard import leaderboard
     from fewrec.report.page import write_page
     from fewrec.report.render import leaderboard_files, terminal_table
     from fewrec.report.results import load_results
 
+    if out is not None:
+        check_folder(Path(out), "--out")
     results = load_results(folder)
     frame = leaderboard(results, interval)  # type: ignore[arg-type]  # click has checked it
     target = Path(out) if out else results.path

@@ -12,6 +12,8 @@ import click
 from fewrec.cli.group import console, end_interrupted, sigterm_interrupts
 from fewrec.cli.options import (
     OWN_DATA,
+    Number,
+    WholeNumber,
     backbone_option,
     grid_options,
     machine_options,
@@ -60,12 +62,14 @@ from fewrec.terminal import echo, rich_console
     help="Follow the run in tensorboard, wandb (offline unless WANDB_MODE is set) or mlflow; writes into OUT/tracking.",
 )
 @machine_options
-@click.option("--jobs", type=int, metavar="N", help="Run N units at once, each in a process of its own [default: 1].")
+@click.option(
+    "--jobs", type=WholeNumber(), metavar="N", help="Run N units at once, each in a process of its own [default: 1]."
+)
 @click.option("--executor", type=click.Choice(["local", "ray"]), help="Where units run: on this machine, or on Ray.")
 @click.option(
     "--ray-address", metavar="ADDRESS", help="The cluster of --executor ray (default: a Ray of this machine)."
 )
-@click.option("--time-limit", type=float, metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
+@click.option("--time-limit", type=Number(), metavar="SECONDS", help="A cell that runs longer gets a timeout row.")
 @click.option("--out", type=click.Path(), help="Results folder (default: results/SUITE).")
 @click.option("--dry-run", is_flag=True, help="Print the cells and an estimate of the time, and stop.")
 @own_data_options
@@ -73,7 +77,7 @@ def command(suite: str, dry_run: bool, time_limit: float | None, track: tuple[st
     """Run SUITE (a name or a TOML file) and print its leaderboard. Interrupted runs are resumed."""
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and options["datasets"]:
-        raise click.UsageError("--data and --dataset exclude one another")
+        raise click.UsageError("--data and --dataset exclude one another; give one of them")
     place = ""
     with sigterm_interrupts():
         try:

@@ -9,6 +9,8 @@ import click
 
 from fewrec.cli.options import (
     OWN_DATA,
+    Number,
+    WholeNumber,
     backbone_option,
     grid_options,
     machine_options,
@@ -24,7 +26,7 @@ from fewrec.terminal import echo
 @click.argument("suite", default="quick")
 @click.option("--learner", "learners", multiple=True, callback=names, required=True,
               help="The row or learner to tune; several are tuned one after the other.")  # fmt: skip
-@click.option("--budget", type=click.IntRange(min=1), default=30, show_default=True, help="Trials a learner, in all.")
+@click.option("--budget", type=WholeNumber(1), default=30, show_default=True, help="Trials a learner, in all.")
 @grid_options
 @click.option(
     "--set",
@@ -36,7 +38,7 @@ from fewrec.terminal import echo
 )
 @backbone_option
 @machine_options
-@click.option("--time-limit", type=float, metavar="SECONDS", help="A trial that runs longer counts as failed.")
+@click.option("--time-limit", type=Number(), metavar="SECONDS", help="A trial that runs longer counts as failed.")
 @click.option("--out", type=click.Path(), help="Where trials and results go (default: results/tune/SUITE).")
 @click.option("--space", is_flag=True, help="Print what is searched and what is not, and stop.")
 @own_data_options
@@ -51,7 +53,7 @@ def command(
     """
     own = {key: options.pop(key) for key in OWN_DATA}
     if own["data"] is not None and options["datasets"]:
-        raise click.UsageError("--data and --dataset exclude one another")
+        raise click.UsageError("--data and --dataset exclude one another; give one of them")
     dataset = open_own(**own)
     from fewrec.tuning import api
 

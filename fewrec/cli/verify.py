@@ -9,15 +9,15 @@ from typing import Any
 import click
 
 from fewrec.cli.group import console
-from fewrec.cli.options import OWN_DATA, names, own_data_options, shots
+from fewrec.cli.options import OWN_DATA, WholeNumber, names, own_data_options, shots, without_data
 from fewrec.terminal import echo, rich_console
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
-@click.option("--cells", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many are drawn.")
+@click.option("--cells", "count", type=WholeNumber(1), default=5, show_default=True, help="How many are drawn.")
 @click.option("--all", "everything", is_flag=True, help="All cells, also those recorded as failed or not applicable.")
-@click.option("--seed", "draw", type=click.IntRange(min=0), default=0, show_default=True, help="Which are drawn.")
+@click.option("--seed", "draw", type=WholeNumber(0), default=0, show_default=True, help="Which are drawn.")
 @click.option("--learner", "learners", multiple=True, callback=names, help="Draw from these rows alone.")
 @click.option("--dataset", "datasets", multiple=True, callback=names, help="Draw from these data sets alone.")
 @click.option("--state", "states", multiple=True, callback=names, help="Draw from these states alone.")
@@ -40,13 +40,15 @@ def command(folder: str, everything: bool, count: int, draw: int, report: str | 
     own = {key: options.pop(key) for key in OWN_DATA}
     own = {key: value for key, value in own.items() if value is not None}
     if own and "data" not in own:
-        raise click.UsageError(f"{', '.join('--' + key.replace('_', '-') for key in own)} only go with --data")
+        raise click.UsageError(without_data(own))
 
     from fewrec.report.comparison.verification import terminal_report
-    from fewrec.report.files import json_bytes, write_whole
+    from fewrec.report.files import check_folder, json_bytes, write_whole
     from fewrec.runner.progress import reporter_for
     from fewrec.runner.verify import Filter, verify
 
+    if report is not None:
+        check_folder(Path(report).parent, "--json")
     fields = ("learners", "datasets", "states", "shots")
     wanted = Filter(**{name: options.pop(name) for name in fields}, cells=options.pop("hashes"))
     try:

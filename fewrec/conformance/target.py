@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewrec.errors import SuiteError, nearest
 from fewrec.learners.registry import add_plugin_file, learner_class
+from fewrec.validation import first_problem
 
 if TYPE_CHECKING:
     from fewrec.learners.base import Learner
@@ -43,11 +44,8 @@ def configured(cls: type[Learner], settings: Mapping[str, Any]) -> dict[str, Any
         try:
             cls.Config(**settings)
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            option = ".".join(map(str, problem["loc"]))
-            if problem["type"] == "extra_forbidden":
-                raise SuiteError(
-                    f"learner '{cls.name}' has no option '{option}'{nearest(option, cls.Config.model_fields)}"
-                ) from None
-            raise SuiteError(f"learner '{cls.name}': {option}: {problem['msg']}") from None
+            problem = first_problem(error, cls.Config)
+            if problem.unknown:
+                raise SuiteError(f"learner '{cls.name}' has no option '{problem.key}'{problem.said}") from None
+            raise SuiteError(f"learner '{cls.name}': {problem}") from None
     return dict(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,8 +12,9 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from fewrec.data.sources import ArchiveSource, Entry, FilesSource, HubSource, ManualSource, OwnFile, PackageSource
 from fewrec.data.table import Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
-from fewrec.errors import DataError, nearest
+from fewrec.errors import DataError, nearest, reason_of, shown
 from fewrec.paths import cards_folder, data_folder
+from fewrec.validation import first_problem
 
 DuplicatesPolicy = Literal["error", "last", "mean"]
 
@@ -48,8 +50,14 @@ class Expected(Entry):
     items: int | None = None
 
 
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{shown(name)}: a name has letters, digits, '.', '_', '-', and begins like a word")
+    return name
+
+
 class _Card(Entry):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Annotated[str, AfterValidator(_plain_name)]
     title: str
     licence: str
     citation: str
@@ -87,7 +95,7 @@ class Card(_Card):
     @model_validator(mode="after")
     def _sources_or_an_own_file(self) -> Card:
         if bool(self.sources) == bool(self.own):
-            raise ValueError("a card has sources, or a file of one's own (own)")
+            raise ValueError("give [[sources]], or [own] for a file of your own: one of the two")
         if any(source.type == "manual" for source in self.sources[:-1]):
             raise ValueError("files to fetch by hand are one source, and the last one")
         return self
@@ -244,9 +252,7 @@ def _read(path: Path, model: type[AnyCard]) -> AnyCard:
     except FileNotFoundError:
         raise DataError(f"{path}: no such card") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "card"
-        raise DataError(f"{path}: {place}: {first['msg']}") from None
+        raise DataError(f"{path}: {first_problem(error, model)}") from None
     except (OSError, ValueError, RecursionError) as error:  # among the values of no TOML: digits and levels without end
-        raise DataError(f"{path}: not a readable card ({error})") from None
+        raise DataError(f"{path}: not a readable card ({reason_of(error)})") from None
     return card

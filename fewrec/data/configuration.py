@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 _LARGEST_JSON = 1 << 24  # of config.json: tables of labels make them long, never that long
 _LARGEST_HEADER = 100_000_000  # of a safetensors file, as its own library has it
@@ -62,9 +62,9 @@ def _read(path: Path, source: str) -> dict[str, Any]:
             raise ValueError(f"larger than {_LARGEST_JSON >> 20} MB")
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{source}: config.json can't be read ({error})") from None
+        raise DataError(f"{source}: config.json can't be read ({reason_of(error)})") from None
     if not isinstance(config, dict):
-        raise DataError(f"{source}: config.json holds no JSON object")
+        raise DataError(f"{source}: config.json is not the configuration of a model")
     return config
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fewrec.data import download
 from fewrec.data.cards import Card, WeightsCard
 from fewrec.data.sources import AnySource, ArchiveSource, FilesSource, HubSource, ManualSource, PackageSource
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 from fewrec.paths import cache_folder, is_offline
 from fewrec.terminal import rich_console
 
@@ -66,7 +66,10 @@ def fetch(
         only = card.sources[0]
         if isinstance(only, ManualSource):
             raise DataError(f"{card.name}: {_by_hand(only, home)}")
-        raise DataError(f"{card.name} is not in the cache {home}, and offline mode forbids to fetch it")
+        raise DataError(
+            f"{card.name} is not in the cache {home}, and offline mode forbids to fetch it; where there is a network: "
+            f"fewrec data fetch {card.name}, without --offline and FEWREC_OFFLINE"
+        )
     with locked(home):
         found, damaged = _cached(card, home, quick)  # another process may have fetched it meanwhile
         if found:
@@ -99,10 +102,14 @@ def _fetch(card: Card | WeightsCard, home: Path, notify: Notify) -> Fetched:
             if i + 1 < len(card.sources):
                 notify(f"{card.name}: {reasons[-1]}; trying {card.sources[i + 1].label}")
         except OSError as error:
-            raise DataError(f"{home}: the cache can't be written ({error}); FEWREC_CACHE names another") from None
+            raise _not_writable(home, error) from None
     if len(reasons) == 1:
         raise DataError(f"{card.name}: {reasons[0]}")
     raise DataError(f"{card.name}: no source could be used: {'; '.join(reasons)}")
+
+
+def _not_writable(home: Path, error: OSError) -> DataError:
+    return DataError(f"{home}: the cache can't be written ({reason_of(error)}); let FEWREC_CACHE name another folder")
 
 
 def _by_hand(source: ManualSource, home: Path) -> str:
@@ -250,7 +257,7 @@ def locked(home: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise DataError(f"{home}: another process has been working on this for {LOCK_SECONDS / 60:g} minutes") from None
     except OSError as error:
-        raise DataError(f"{home}: the cache can't be written ({error}); FEWREC_CACHE names another") from None
+        raise _not_writable(home, error) from None
     try:
         yield
     finally:

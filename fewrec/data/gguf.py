@@ -16,7 +16,7 @@ from typing import Any
 
 from fewrec.data.fetch import locked
 from fewrec.data.pretrained import hide_broken_torchvision, quiet_transformers
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 from fewrec.seeding import digest
 
 _LAYOUT = 1  # of a converted folder; another number makes all of them anew
@@ -64,7 +64,8 @@ def _convert(file: Path, folder: Path) -> None:
             shutil.rmtree(folder)
         temporary.rename(folder)
     except OSError as error:
-        raise DataError(f"{folder}: the cache can't be written ({error}); FEWREC_CACHE names another") from None
+        said = f"the cache can't be written ({reason_of(error)}); let FEWREC_CACHE name another folder"
+        raise DataError(f"{folder}: {said}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -85,10 +86,11 @@ def _unpack(file: Path, out: Path) -> None:
                 file.parent, config=config, dtype=torch.float32, output_loading_info=True, **source
             )
     except Exception as error:  # the readers check little: a damaged file may end in any kind of error
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        # A ValueError is meant for people (an architecture that it lacks); others tell of the bytes that were met.
+        reason = f" ({' '.join(str(error).split())[:200]})" if type(error) is ValueError else ""
         raise DataError(
-            f"{file}: transformers can't read this GGUF file; it is damaged, cut off, or of an unknown model ({reason})"
-        ) from None
+            f"{file}: transformers can't read this GGUF file; it is damaged, cut off, or of an unknown model{reason}"
+        ) from error
     if missing := sorted(report["missing_keys"]):
         raise DataError(f"{file}: the GGUF file lacks {', '.join(missing[:3])}")
     for name, tensor in model.state_dict().items():

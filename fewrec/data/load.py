@@ -69,6 +69,8 @@ def load_dataset(
         from fewrec.data.own_cards import open_card
 
         return open_card(card)
+    for source in card.sources:
+        _check_format(card, getattr(source, "format", ""))  # before anything is fetched
     fetched = fetch(card, offline=offline, cache=cache, notify=notify)
     stem = Path(next(iter(fetched.files))).stem
 
@@ -83,10 +85,14 @@ def load_dataset(
 
 def read_files(card: Card, folder: Path, format: str, stem: str) -> Dataset:
     """Return the data set that the files in ``folder`` hold, read as ``format``; their number is not checked."""
-    if format not in READERS:
-        raise DataError(f"{card.name}: no reader for the format '{format}'{nearest(format, READERS)}")
+    _check_format(card, format)
     raw = READERS[format](folder, stem)
     return dataset_of(card, raw)
+
+
+def _check_format(card: Card, format: str) -> None:
+    if format not in READERS:
+        raise DataError(f"{card.name}: no reader for the format '{format}'{nearest(format, READERS)}")
 
 
 def dataset_of(card: Card, raw: RawFiles) -> Dataset:
@@ -139,7 +145,8 @@ def open_dataset(
     names = card_names()
     if text in names or text.endswith(".toml") or text == "synthetic":
         if given:
-            raise DataError(f"{text}: {', '.join(sorted(given))} can only be given with a file of your own")
+            options = ", ".join("--" + key.replace("_", "-") for key in sorted(given))
+            raise DataError(f"{text}: {options} can only be given with a file of your own")
         if text == "synthetic":
             from fewrec.data.synthetic import make_synthetic
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from fewrec.data.readers.users import user_features
 from fewrec.data.table import Catalog, Dataset, Scale
 from fewrec.data.template import DEFAULT_TEMPLATE, check_template
 from fewrec.data.validate import RawRatings, code_ratings, guess_scale, numeric_ratings, scale_step
-from fewrec.errors import DataError, nearest, printable
+from fewrec.errors import DataError, nearest, printable, shown
 
 _ROLES = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIME}
 _OPTIONS = {"user": "--user-col", "item": "--item-col", "rating": "--rating-col", "timestamp": "--time-col"}
 _SKIPPED = {"_", "-"}
+_CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"  # tabs and line breaks may stand in quotes
 
 
 def looks_like_a_file(name: str) -> bool:
@@ -90,10 +92,12 @@ def understand_own(
     user, item, rating = (table.frame[roles[role]] for role in ("user", "item", "rating"))
     time = table.frame[roles["timestamp"]] if roles["timestamp"] is not None else None
     raw = RawRatings(user, item, rating, time, table.where)
-    chosen, note = _scale(numeric_ratings(raw), scale, negatives)
+    chosen, note = _scale(path, numeric_ratings(raw), scale, negatives)
     if duplicates == "mean" and chosen.of_clicks:
         raise DataError(f"{path}: ratings of 0 and 1 are clicks, of which there is no mean (give --duplicates last)")
     coded = code_ratings(raw, chosen, duplicates)
+    for ids, given in (("user", user), ("item", item)):
+        _refuse_unprintable(coded.user_ids if ids == "user" else coded.item_ids, ids, given, table)
     sources = {path.name: sha256_of(path)}
     text = None
     if items is not None:
@@ -148,6 +152,8 @@ def _read_ratings(
         order = _order(columns, first, path)
         roles = {role: role if role in order else None for role in _ROLES}
         for role, column in named.items():
+            if column is not None and columns is not None:
+                raise DataError(f"{path}: --columns and {_OPTIONS[role]} exclude one another; give one of them")
             if column is not None:
                 raise DataError(f"{path}: {_OPTIONS[role]} needs a header (give --columns, say {','.join(order)})")
         numeric: list[str] = [role for role in ("rating", "timestamp") if role in order]
@@ -160,6 +166,13 @@ def _read_ratings(
     numeric = [column for column in (roles["rating"], roles["timestamp"]) if column is not None]
     table = delimited.read_delimited(path, first, delimiter, True, numeric)
     return table, roles, (_say(roles),)
+
+
+def _refuse_unprintable(ids: np.ndarray, role: str, given: Any, table: OwnTable) -> None:
+    """Raise DataError at an id with a control character (NUL, escape ...), which no file of ids means to have."""
+    if ids.dtype != np.int64 and any(not one.isprintable() and re.search(_CONTROL, one) for one in ids):
+        row = int(np.argmax(given.astype(str).str.contains(_CONTROL)))
+        raise DataError(f"{table.where(row)}: {role} {shown(str(given.iloc[row]))} has a control character; remove it")
 
 
 def _template(template: str | None, has_items: bool) -> str:
@@ -204,6 +217,9 @@ def _roles(columns: list[str], named: dict[str, str | None], where: str) -> dict
     for role, column in named.items():
         if column is not None and column not in columns:
             raise DataError(f"{where}: no column '{column}' ({_OPTIONS[role]}){nearest(column, columns)}")
+        if column is not None and column in roles.values():
+            other = next(one for one, given in roles.items() if given == column)
+            raise DataError(f"{_OPTIONS[other]} and {_OPTIONS[role]} both name the column '{column}'")
         roles[role] = column
     for role, aliases in _ROLES.items():
         if roles[role] is None:
@@ -219,20 +235,27 @@ def _say(roles: dict[str, str | None]) -> str:
     return "columns " + ", ".join(f"{role} = '{column}'" for role, column in roles.items() if column is not None)
 
 
-def _scale(rating: np.ndarray, scale: tuple[float, float] | None, negatives: int | None) -> tuple[Scale, str]:
+def _scale(
+    path: Path, rating: np.ndarray, scale: tuple[float, float] | None, negatives: int | None
+) -> tuple[Scale, str]:
     if scale is None and negatives is not None and (rating == 1).all():
         return Scale(0.0, 1.0, 1.0), "scale 0 to 1: clicks, as --negatives says"
     if scale is None and (rating == 1).all():
-        raise DataError("every rating is 1: clicks need what was not clicked too (give --negatives R to sample R items "
-                        "beside each, or --scale LOW HIGH for ratings)")  # fmt: skip
+        raise DataError(f"{path}: every rating is 1: clicks need what was not clicked too (give --negatives R to "
+                        "sample R items beside each, or --scale LOW HIGH for ratings)")  # fmt: skip
     if scale is not None:
-        low, high = (float(bound) for bound in scale)
-        if not (np.isfinite([low, high]).all() and low < high):
+        try:
+            low, high = (float(bound) for bound in scale)
+        except (TypeError, ValueError):
+            raise DataError(f"--scale: {shown(scale)} is not two numbers, the lowest and the highest rating") from None
+        if not np.isfinite([low, high]).all():
+            raise DataError(f"--scale {low:g} {high:g}: give two finite numbers, the lowest and the highest rating")
+        if not low < high:
             raise DataError(f"--scale {low:g} {high:g}: the lowest rating must be below the highest")
         return Scale(low, high, scale_step(rating, low)), f"scale {low:g} to {high:g}"
     guess = guess_scale(rating)
     if guess.low == guess.high:
-        raise DataError(f"every rating is {guess.low:g}, so the scale can't be guessed (give --scale LOW HIGH)")
+        raise DataError(f"{path}: every rating is {guess.low:g}, so the scale can't be guessed (give --scale LOW HIGH)")
     return guess, f"scale {guess.low:g} to {guess.high:g}: guessed, --scale says otherwise"
 
 

@@ -16,7 +16,7 @@ from fewrec.data.cards import Card, is_builtin
 from fewrec.data.own import load_own, understand_own
 from fewrec.data.readers.delimited import ENDINGS
 from fewrec.data.table import TEXT_COLUMNS, Dataset
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 from fewrec.paths import cards_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -63,7 +63,7 @@ def add_card(data: str | Path, *, name: str | None = None, replace_card: bool = 
         temporary.write_text(_toml(card), encoding="utf-8")
         temporary.replace(target)
     except OSError as error:
-        reason = f"the card can't be written ({error.strerror}); FEWREC_CARDS names another folder"
+        reason = f"the card can't be written ({reason_of(error)}); let FEWREC_CARDS name another folder"
         raise DataError(f"{target}: {reason}") from None
     return Added(target, dataset)
 
@@ -91,8 +91,8 @@ def open_card(card: Card) -> Dataset:
         actual = sha256_of(Path(path))
         if actual != expected:
             raise DataError(
-                f"{card.name}: {path} has changed since the data set was added (sha256 {expected} then, {actual} now); "
-                f"if that is right: {again}"
+                f"{card.name}: {path} has changed since the data set was added (sha256 {expected[:12]}... then, "
+                f"{actual[:12]}... now); if that is right: {again}"
             )
     options = {key: value for key, value in own.options.model_dump().items() if value is not None}
     if own.users is not None:

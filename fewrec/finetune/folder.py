@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fewrec.errors import FolderError
+from fewrec.errors import FolderError, reason_of
 from fewrec.finetune.show import as_markdown
 from fewrec.report.files import json_bytes, write_whole, write_with
 from fewrec.runner.environment import differences
@@ -36,6 +36,8 @@ class FinetuneFolder:
         Raises ``FolderError`` where it can't be written, is in use, or holds something else: a run with other options,
         of other files, in another environment, or files that are nobody's.
         """
+        if self.path.is_dir() and read_json(self.path / _MANIFEST) is None:
+            self._refuse_another(identity, environment)  # before a lock is put into somebody's folder
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -45,7 +47,7 @@ class FinetuneFolder:
             ) from None
         except OSError as error:
             raise FolderError(
-                f"--out {self.path}: can't write there ({error.strerror}); choose another folder"
+                f"--out {self.path}: can't write there ({reason_of(error)}); choose another folder"
             ) from None
         try:
             self._refuse_another(identity, environment)

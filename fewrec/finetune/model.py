@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fewrec.data.pretrained import hide_broken_torchvision, quiet_transformers
 from fewrec.data.weights import Weights
-from fewrec.errors import DataError, SuiteError
+from fewrec.errors import DataError, SuiteError, reason_of
 from fewrec.finetune.options import FinetuneOptions
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
@@ -19,17 +20,24 @@ FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 def check_backbone(weights: Weights, options: FinetuneOptions) -> None:
-    """Refuse, from ``config.json`` alone, a model of another kind and texts longer than it reads."""
+    """Refuse, from ``config.json`` and the heads of the files, damaged weights, other models and too long texts."""
     try:
         config = json.loads((weights.folder / "config.json").read_text(encoding="utf-8"))
-        config = dict(config)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"--backbone {options.backbone}: config.json can't be read ({error})") from None
+        raise DataError(f"--backbone {options.backbone}: config.json can't be read ({reason_of(error)})") from None
+    if not isinstance(config, dict):
+        raise DataError(f"--backbone {options.backbone}: config.json is not the configuration of a model")
     if config.get("model_type") not in FAMILIES:
         raise DataError(
             f"--backbone {options.backbone}: a '{config.get('model_type')}' model; give an encoder of "
             f"{', '.join(FAMILIES)}"
         )
+    for file in sorted(weights.folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (OSError, SafetensorError):
+            raise DataError(f"--backbone {options.backbone}: {file.name} is damaged or cut off; get it again") from None
     limit, pad = config.get("max_position_embeddings", 512), config.get("pad_token_id", 1)
     if not (isinstance(limit, int) and isinstance(pad, int)):
         raise DataError(f"--backbone {options.backbone}: config.json has no number of positions, or none for padding")
@@ -70,7 +78,7 @@ def load_regressor(weights: Weights, options: FinetuneOptions, generator: torch.
                 output_loading_info=True,
                 **safe,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"--backbone {options.backbone}: transformers can't load it ({reason})") from None
     encoder = f"{model.base_model_prefix}."

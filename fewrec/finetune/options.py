@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fewrec.errors import SuiteError
+from fewrec.validation import first_problem
 
 
 class FinetuneOptions(BaseModel):
@@ -33,6 +34,7 @@ class FinetuneOptions(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            option = "-".join(str(part) for part in first["loc"]).replace("_", "-")
-            raise SuiteError(f"--{option} {first['input']}: {first['msg']}") from None
+            problem = first_problem(error, cls)
+            option = problem.key.replace("_", "-")
+            said = f" is not an option of fine-tuning{problem.said}" if problem.unknown else f": {problem.said}"
+            raise SuiteError(f"--{option}{said}") from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections import defaultdict
@@ -87,7 +88,7 @@ def add_plugin_file(path: str | Path) -> list[LearnerInfo]:
     """
     path = Path(path)
     if not path.is_file():
-        raise SuiteError(f"--plugin {path}: no such file")
+        raise SuiteError(f"--plugin {path}: {'this is a folder, not a file' if path.is_dir() else 'no such file'}")
     if path.suffix != ".py":
         raise SuiteError(f"--plugin {path}: not a Python file (its name must end in .py)")
     origin = f"plugin {path}"
@@ -134,6 +135,8 @@ def import_failure(error: BaseException, path: Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == path.absolute()]
     line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
+    if isinstance(error, SystemExit):
+        return f"it ends the program{f' in line {line}' if line else ''}, where it should only define a learner"
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return printable(f"{type(error).__name__}{f' in line {line}' if line else ''}: {message}")
 
@@ -188,9 +191,16 @@ def _load(name: str, target: str) -> type[Learner]:
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (Exception, SystemExit) as error:  # a plugin may fail in any way
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            raise SuiteError(f"learner '{name}': there is no module '{error.name}'; give module:Class") from None
+        if isinstance(error, AttributeError) and module_name in sys.modules:
+            raise SuiteError(f"learner '{name}': the module {module_name} has no class '{class_name}'") from None
         raise SuiteError(
             f"learner '{name}' can't be imported from {target}: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, Learner)):
         raise SuiteError(f"learner '{name}': {target} is not a subclass of fewrec.learners.base.Learner")
+    if inspect.isabstract(cls):
+        lacking = ", ".join(sorted(cls.__abstractmethods__))
+        raise SuiteError(f"learner '{name}': its class {cls.__name__} lacks the method {lacking}; write it")
     return cls

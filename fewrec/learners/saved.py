@@ -21,10 +21,11 @@ from safetensors.torch import load, save
 
 import fewrec
 from fewrec.data.table import Dataset, Scale
-from fewrec.errors import DataError, FolderError, NotApplicable
+from fewrec.errors import DataError, FolderError, NotApplicable, reason_of
 from fewrec.learners.base import Context, Learner
 from fewrec.learners.registry import known_learners, learner_class
 from fewrec.learners.saved_record import LearnerRecord, TensorInfo, TrainedOn, items_sha256
+from fewrec.validation import first_problem
 
 SCHEMA = 1
 RECORD, STATE = "learner.json", "state.safetensors"
@@ -85,7 +86,7 @@ def read_record(folder: str | Path) -> LearnerRecord:
     except FileNotFoundError:
         raise DataError(f"{folder}: no saved learner there (no {RECORD})") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); save the learner again") from None
+        raise DataError(f"{path}: not readable as JSON ({reason_of(error)}); save the learner again") from None
     found = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(found, int):
         raise DataError(f"{path}: not the record of a saved learner; save the learner again")
@@ -177,7 +178,7 @@ def _class_of(folder: str | Path, record: LearnerRecord, given: str | None) -> t
         )
     cls = learner_class(given or name)
     if cls.name != name:
-        raise DataError(f"{folder}: it holds learner {name!r}, not '{cls.name}'")
+        raise DataError(f"{folder}: it holds learner {name!r}, not '{cls.name}'; leave out --learner")
     return cls
 
 
@@ -185,10 +186,12 @@ def _config_of(folder: str | Path, record: LearnerRecord, cls: type[Learner], ch
     try:
         config = cls.Config(**{**record.config, **changed})
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        whose = "" if key in changed else "; saved by another version: train anew"
-        raise DataError(f"{folder}: option '{key}' of '{record.learner}': {problem['msg']}{whose}") from None
+        problem = first_problem(error, cls.Config)
+        whose = "" if problem.key in changed else "; saved by another version: train anew"
+        said = f"option '{problem.key}' of '{record.learner}': {problem.said}"
+        if problem.unknown:
+            said = f"'{record.learner}' has no option '{problem.key}'{problem.said}"
+        raise DataError(f"{folder}: {said}{whose}") from None
     now = config.model_dump(mode="json")
     fixed = sorted(key for key in changed if key not in cls.adapt_options and now[key] != record.config.get(key))
     if fixed:
@@ -209,8 +212,8 @@ def _read_tensors(path: Path, record: LearnerRecord) -> dict[str, torch.Tensor]:
         raise DataError(f"{path}: not the file that {RECORD} was written for (truncated or changed); save it again")
     try:
         tensors = load(content)
-    except (SafetensorError, ValueError) as error:
-        raise DataError(f"{path}: not a safetensors file ({error}); save the learner again") from None
+    except (SafetensorError, ValueError):
+        raise DataError(f"{path}: not a safetensors file; save the learner again") from None
     if {name: _info(tensor) for name, tensor in tensors.items()} != record.tensors:
         raise DataError(f"{path}: its tensors are not those that {RECORD} lists; save the learner again")
     return tensors
@@ -231,7 +234,7 @@ def _write_whole(path: Path, content: bytes) -> None:
         part.chmod(0o644)
         part.replace(path)
     except OSError as error:
-        raise FolderError(f"{path}: can't be written ({error.strerror or error}); choose another folder") from None
+        raise FolderError(f"{path}: can't be written ({reason_of(error)}); choose another folder") from None
     finally:
         if part is not None:
             part.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from fewrec.recommender.questions import Questions, questions, refuse_uninformed
 from fewrec.recommender.ratings import UserRatings, read_ratings
 from fewrec.recommender.titles import TitleIndex
 from fewrec.recommender.trained import Say, Track, TrainedLearner, open_learner, train_or_load
+from fewrec.report.files import check_folder
 
 DEFAULT = "gp"  # the learner where none is named
 Ratings = str | Path | Mapping[Any, float]
@@ -58,8 +59,10 @@ def recommend(
 
     Raises ``FewrecError`` (one line, before any training) for ratings, titles or options that can't be used.
     """
-    if top < 1 or explain < 0:
-        raise SuiteError(f"top = {top} and explain = {explain}: at least one item, and no less than no explanation")
+    if top < 1:
+        raise SuiteError(f"top = {top}: give 1 or more, so many items")
+    if explain < 0:
+        raise SuiteError(f"explain = {explain}: give 0 or more, so many ratings to name for each item")
     user = _adapted(
         ratings, dataset=dataset, learner=learner, model=model, update=update, genre=genre, settings=settings,
         seed=seed, save=save, plugins=plugins, device=device, threads=threads, offline=offline, track=track, say=say,
@@ -97,7 +100,7 @@ def ask(
     say, and ``FewrecError`` for ratings, titles or options that can't be used.
     """
     if top < 1:
-        raise SuiteError(f"top = {top}: at least one item")
+        raise SuiteError(f"top = {top}: give 1 or more, so many items")
     user = _adapted(
         ratings, dataset=dataset, learner=learner, model=model, update=update, genre=genre, settings=settings,
         seed=seed, save=save, plugins=plugins, device=device, threads=threads, offline=offline, track=track, say=say,
@@ -130,6 +133,8 @@ def _adapted(
         raise SuiteError(f"--threads {threads}: at least one thread is needed")
     if offline:
         os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of this call
+    if save is not None:
+        check_folder(Path(save).expanduser(), "--save")
     for plugin in plugins:
         add_plugin_file(Path(plugin))
     chosen: TrainedLearner | None = None

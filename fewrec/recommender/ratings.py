@@ -81,8 +81,8 @@ def _read(path: Path) -> tuple[delimited.OwnTable, str, str]:
             names = first if header else ["item", "rating"]
             table = delimited.read_delimited(path, names, delimiter, header)
         except DataError as error:
-            if re.search(r":\d+: \d+ columns, but \d+ in the first line$", str(error)):
-                raise DataError(f'{error}; put titles with a comma in quotes: "Matrix, The",5') from None
+            if ragged := re.fullmatch(r"(.*:\d+: \d+ columns, but \d+ in the first line).*", str(error)):
+                raise DataError(f'{ragged[1]}; put titles with a comma in quotes: "Matrix, The",5') from None
             raise
     found = {}
     for role, aliases in (("item", (*_ITEM, *TITLE)), ("rating", RATING), ("user", USER)):

@@ -112,7 +112,8 @@ class TitleIndex:
             raise UnknownTitle(f"'{text}' may be {len(found)} items; write the id of one: {options}")
         known = "item" if not titles else "title" if not ids else "item or title"
         near = "; ".join(self._option(item) for item in self.nearest(text))
-        raise UnknownTitle(f"unknown {known} '{text}'" + (f"; nearest: {near}" if near else ""))
+        more = f"nearest: {near}" if near else "fewrec recommend --find TEXT lists titles with their ids"
+        raise UnknownTitle(f"unknown {known} '{text}'; {more}")
 
     def _called(self, name: str) -> list[int]:
         key = plain(name)

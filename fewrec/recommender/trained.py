@@ -20,7 +20,7 @@ from fewrec.data.table import Dataset
 from fewrec.episodes.meta import MetaTrainSet
 from fewrec.episodes.protocol import Protocol
 from fewrec.episodes.split import Split, split_dataset
-from fewrec.errors import DataError, FewrecError, NotApplicable, SuiteError, nearest
+from fewrec.errors import DataError, FewrecError, NotApplicable, SuiteError
 from fewrec.learners.base import Context, Learner
 from fewrec.learners.registry import add_plugin_file, learner_class
 from fewrec.learners.saved import differences, load_learner, read_record, save_learner
@@ -30,6 +30,7 @@ from fewrec.runner.cell import code_hash
 from fewrec.runner.environment import choose_device
 from fewrec.runner.timing import Stopwatch
 from fewrec.seeding import digest
+from fewrec.validation import first_problem
 
 T = TypeVar("T")
 Track = Callable[[Sequence[T], str], Iterator[T]]
@@ -177,11 +178,10 @@ def _config(cls: type[Learner], settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return cls.Config(**settings).model_dump(mode="json")
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            raise SuiteError(f"'{cls.name}' has no option '{key}'{nearest(key, cls.Config.model_fields)}") from None
-        raise SuiteError(f"option '{key}' of '{cls.name}': {problem['msg']}") from None
+        problem = first_problem(error, cls.Config)
+        if problem.unknown:
+            raise SuiteError(f"'{cls.name}' has no option '{problem.key}'{problem.said}") from None
+        raise SuiteError(f"option '{problem.key}' of '{cls.name}': {problem.said}") from None
 
 
 def _fit(

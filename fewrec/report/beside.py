@@ -16,7 +16,7 @@ from fewrec.report.files import read_json
 from fewrec.report.rows import read_rows
 
 BY_USER = "by-user.parquet"
-_WHOLE = ("episode", "user", "other", "step", "n")
+_WHOLE = ("episode", "user", "other", "step")
 
 
 @dataclass(frozen=True)

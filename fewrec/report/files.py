@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fewrec.checksums import unsealed
-from fewrec.errors import DataError, FolderError
+from fewrec.errors import DataError, FolderError, reason_of
 
 _UNSEEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
@@ -33,10 +33,19 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
         write(part)
         part.replace(path)
     except OSError as error:
-        raise FolderError(f"{path}: can't be written ({error.strerror or error}); choose another folder") from error
+        raise FolderError(f"{path}: can't be written ({reason_of(error)}); choose another folder") from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raise ``FolderError``, naming the option, where ``folder`` can't be made or written; nothing is made here."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise FolderError(f"{option} {folder}: {there} is a file, not a folder; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FolderError(f"{option} {folder}: can't write there (no permission); choose another folder")
 
 
 def json_bytes(value: Any) -> bytes:
@@ -73,7 +82,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); remove its folder and run the suite again") from error
+        said = f"not readable as JSON ({reason_of(error)})"
+        raise DataError(f"{path}: {said}; remove its folder and run the suite again") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds no JSON object; remove its folder and run the suite again")
     return value

@@ -23,6 +23,7 @@ from fewrec.report.beside import PAIRS, rows_beside, score_files
 from fewrec.report.files import read_json
 from fewrec.report.naming import TASK, protocol_names, row_labels, state_rank
 from fewrec.report.rows import read_rows
+from fewrec.report.stored import check_cell, check_manifest, check_timing
 from fewrec.seeding import canonical_json
 
 SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_max")  # those that every score row has
@@ -111,8 +112,6 @@ def load_results(path: str | Path) -> Results:
         raise DataError(f"{path}: no such folder of results; run the suite first, or give results/reference/<suite>")
     if not (path / "manifest.json").is_file():
         raise DataError(f"{path}: not a folder of results (it has no manifest.json)")
-    from fewrec.report.stored import check_manifest  # pydantic: for who reads, not for who imports
-
     manifest = check_manifest(read_json(path / "manifest.json"), path / "manifest.json")
     if (path / "cells").is_dir():
         metadata, unfinished = _read_cells(path / "cells")
@@ -171,8 +170,6 @@ def _kinds(datasets: pd.Series, manifest: dict[str, Any]) -> list[str]:
 
 
 def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    from fewrec.report.stored import check_timing
-
     metadata, unfinished = [], []
     for cell in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if not (cell / "cell.json").is_file():
@@ -219,13 +216,14 @@ def _checked(metadata: Any, file: Path) -> dict[str, Any]:
     if metadata.get("schema", 1) != 1:
         raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
     spec = metadata["spec"]
-    if not isinstance(spec, dict):
-        raise DataError(f"{file}: the cell's spec is no JSON object; it was not written by fewrec")
+    for name, kind, said in (("spec", dict, "a table"), ("spec_hash", str, "text"), ("status", str, "text")):
+        if not isinstance(metadata[name], kind):
+            raise DataError(f"{file}: its {name} is not {said}; it was not written by fewrec")
     for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
         if name not in spec:
             raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
-    from fewrec.report.stored import check_cell
-
+    if not isinstance(spec["protocol"], dict):
+        raise DataError(f"{file}: its protocol is not a table; it was not written by fewrec")
     return check_cell(metadata, file)
 
 
@@ -302,7 +300,7 @@ def _frame(metadata: list[dict[str, Any]]) -> pd.DataFrame:
     columns["status"] = [m["status"] for m in metadata]
     columns["reason"] = [m.get("reason") or "" for m in metadata]
     columns["tuning"] = [m.get("tuning") for m in metadata]
-    columns["other_configurations"] = [m.get("other_configurations", 0) for m in metadata]
+    columns["other_configurations"] = [m.get("other_configurations") or 0 for m in metadata]
     columns["scale"] = [m.get("scale") for m in metadata]
     for name in _META:
         columns[name] = [m.get(name) for m in metadata]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from fewrec.data.parquet import BROKEN, bounded_table, first_line
+from fewrec.data.parquet import BROKEN, bounded_table, reason
 from fewrec.errors import DataError
 
 
@@ -20,7 +20,7 @@ def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
         table = bounded_table(file, file.stat().st_size)
         frame = table.to_pandas()
     except BROKEN as error:
-        raise DataError(f"{file}: can't be read ({first_line(error)}); remove it and run the suite again") from None
+        raise DataError(f"{file}: can't be read ({reason(error)}); remove it and run the suite again") from None
     for name in table.column_names:
         kind = table.schema.types[table.column_names.index(name)]
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -1,154 +1,143 @@
-"""What the JSON of a results folder must be, checked before a table is made of it; apart because it imports pydantic.
+"""What the JSON of a results folder must be, checked before a table is made of it, and without a slow import.
 
 Keys that this version doesn't know are left alone: a later one may have written them.
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from typing import Any
 
 from fewrec.errors import DataError
 
-_Whole = Annotated[int, Field(ge=0, lt=2**63)]
-_Rank = Annotated[int, Field(ge=1, lt=2**31)]
-_Number = Annotated[float, Field(allow_inf_nan=False)]
-_Plain = str | int | float | bool | None
+# A rule is a function that accepts a value; a dict, the rules of an object's entries ("?": one that may be missing or
+# null, "*": all others); a list, the rule of each element; or a tuple, rules of which one has to hold.
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-class _Spec(_Stored):
-    dataset: str
-    meta_dataset: str | None = None
-    protocol: dict[str, _Plain | list[_Plain]]
-    n_users: _Whole
-    k_shot: _Whole | Literal["rest"]
-    n_query: _Whole
-    episodes: _Whole
-    seed: _Whole
-    learner: str
-    label: str | None = None
-    config: dict[str, Any] | None = None
-    ndcg_at: _Rank | list[_Rank] | None = None
-    top_at: _Rank | None = None
-
-    @field_validator("protocol")
-    @classmethod
-    def _state_is_text(cls, protocol: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(protocol.get("state"), str | None):
-            raise ValueError("its state is no text")
-        return protocol
+def _none(value: Any) -> bool:
+    return value is None
 
 
-class _Timing(_Stored):
-    prepare_s: _Number | None = None
-    meta_fit_s: _Number | None = None
-    episodes_per_s: _Number | None = None
-    peak_mb: _Number | None = None
-    device_peak_mb: _Number | None = None
-    adapt_ms: list[_Number | None] | None = None
-    predict_ms: list[_Number | None] | None = None
-    update_ms: list[_Number | None] | None = None
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
-class _Bounds(_Stored):
-    low: _Number
-    high: _Number
+def _rank(value: Any) -> bool:
+    return _whole(value) and 1 <= value < 2**31
 
 
-_Scale = Annotated[list[_Number], Field(min_length=2)] | _Bounds
+def _number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
-class _Tuning(_Stored):
-    kind: str | None = None
-    trials: _Whole | None = None
-    budget: _Whole | None = None
-    dataset: str | None = None
-    seeds: list[int] | None = None
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
-class _Cell(_Stored):
-    spec: _Spec
-    spec_hash: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,128}$")]
-    status: str
-    reason: str | None = None
-    code_hash: str | None = None
-    dataset_sha256: str | None = None
-    text_sha256: str | None = None
-    split_hash: str | None = None
-    eligible_users: _Whole | None = None
-    excluded_users: _Whole | None = None
-    trainable_params: _Whole | None = None
-    other_configurations: _Whole = 0
-    tuning: _Tuning | None = None
-    scale: _Scale | None = None
-    timing: _Timing | None = None
+def _list(value: Any) -> bool:
+    return isinstance(value, list)
 
 
-class _Data(_Stored):
-    sha256: str | None = None
-    text_sha256: str | None = None
-    kind: str | None = None
-    scale: _Scale | None = None
-    sources: dict[str, str] | None = None
-    licence: str | None = None
-    citation: str | None = None
-    homepage: str | None = None
-    notes: list[str] | None = None
+def _rest(value: Any) -> bool:
+    return value == "rest"
 
 
-class _Quoted(_Stored):
-    label: str
-    figures: dict[str, float]
-    source: str
+def _hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9A-Za-z_-]{1,128}", value) is not None
 
 
-class _Suite(_Stored):
-    name: str | None = None
-    title: str | None = None
-    published: list[_Quoted] | None = None
+def _two(value: Any) -> bool:
+    return isinstance(value, list) and len(value) >= 2 and all(map(_number, value))
 
 
-class _Environment(_Stored):
-    versions: dict[str, str | None] | None = None
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool) or _number(value)
 
 
-class _Manifest(_Stored):
-    name: str | None = None
-    command: str | None = None
-    suite: str | _Suite | None = None
-    environment: _Environment | None = None
-    datasets: dict[str, _Data] | None = None
-    splits: dict[str, str] | None = None
-    cells: list[Any] | None = None
+_SCALE = (_two, {"low": _number, "high": _number})
+_SPEC = {
+    "dataset": _text, "meta_dataset?": _text, "protocol": {"state?": _text, "*": (_plain, [_plain])}, "n_users": _whole,
+    "k_shot": (_whole, _rest), "n_query": _whole, "episodes": _whole, "seed": _whole, "learner": _text, "label?": _text,
+    "config?": _object, "ndcg_at?": (_rank, [_rank]), "top_at?": _rank,
+}  # fmt: skip
+_TIMES = ("prepare_s", "meta_fit_s", "episodes_per_s", "peak_mb", "device_peak_mb")
+_TIMING = {
+    **{f"{name}?": _number for name in _TIMES},
+    **{f"{name}?": [(_number, _none)] for name in ("adapt_ms", "predict_ms", "update_ms")},
+}
+_TUNING = {"kind?": _text, "trials?": _whole, "budget?": _whole, "dataset?": _text, "seeds?": [_whole]}
+_CELL = {
+    "spec": _SPEC, "spec_hash": _hash, "status": _text, "scale?": _SCALE, "timing?": _TIMING, "tuning?": _TUNING,
+    **{f"{name}?": _text for name in ("reason", "code_hash", "dataset_sha256", "text_sha256", "split_hash")},
+    **{f"{name}?": _whole for name in ("eligible_users", "excluded_users", "trainable_params", "other_configurations")},
+}  # fmt: skip
+_DATA = {
+    **{f"{name}?": _text for name in ("sha256", "text_sha256", "kind", "licence", "citation", "homepage")},
+    "scale?": _SCALE, "sources?": {"*": _text}, "notes?": [_text],
+}  # fmt: skip
+_SUITE = {
+    "name?": _text, "title?": _text, "published?": [{"label": _text, "figures": {"*": _number}, "source": _text}],
+}  # fmt: skip
+_MANIFEST = {
+    "name?": _text, "command?": _text, "suite?": (_text, _SUITE), "splits?": {"*": _text}, "cells?": _list,
+    "environment?": {"versions?": {"*": (_text, _none)}}, "datasets?": {"*": _DATA},
+}  # fmt: skip
 
 
 def check_manifest(value: dict[str, Any], file: Path) -> dict[str, Any]:
     """Return what ``manifest.json`` holds; raise ``DataError`` naming the first entry that can't be right."""
-    return _checked(_Manifest, value, file)
+    return _checked(_MANIFEST, value, file)
 
 
 def check_cell(value: dict[str, Any], file: Path) -> dict[str, Any]:
     """Return a cell's record; raise ``DataError`` naming the first entry that can't be right."""
-    return _checked(_Cell, value, file)
+    return _checked(_CELL, value, file)
 
 
 def check_timing(value: dict[str, Any], file: Path) -> dict[str, Any]:
     """Return what ``timing.json`` holds; raise ``DataError`` naming the first entry that can't be right."""
-    return _checked(_Timing, value, file)
+    return _checked(_TIMING, value, file)
 
 
-def _checked(model: type[_Stored], value: dict[str, Any], file: Path) -> dict[str, Any]:
-    try:
-        model.model_validate(value)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        said = problem["msg"].removeprefix("Value error, ")
-        raise DataError(f"{file}: broken at '{key}' ({said}); remove its folder and run the suite again") from None
+def _checked(rule: Any, value: dict[str, Any], file: Path) -> dict[str, Any]:
+    for path in _wrong(rule, value, ()):
+        at = ".".join(map(str, path))
+        raise DataError(f"{file}: broken at '{at}': not as fewrec writes it; remove its folder and run the suite again")
     return value
+
+
+def _wrong(rule: Any, value: Any, at: tuple) -> Iterator[tuple]:
+    """Yield the path of each entry that its rule does not accept."""
+    if isinstance(rule, dict):
+        if not isinstance(value, dict):
+            yield at
+            return
+        named = {name.rstrip("?"): name for name in rule if name != "*"}
+        for key, name in named.items():
+            if value.get(key) is not None:
+                yield from _wrong(rule[name], value[key], (*at, key))
+            elif not name.endswith("?"):
+                yield (*at, key)
+        if "*" in rule:
+            for key in value.keys() - named.keys():
+                yield from _wrong(rule["*"], value[key], (*at, key))
+    elif isinstance(rule, list):
+        if not isinstance(value, list):
+            yield at
+            return
+        for number, one in enumerate(value):
+            yield from _wrong(rule[0], one, (*at, number))
+    elif isinstance(rule, tuple):
+        if not any(next(_wrong(one, value, ()), None) is None for one in rule):
+            yield at
+    elif not rule(value):
+        yield at

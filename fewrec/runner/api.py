@@ -24,7 +24,7 @@ from fewrec.runner.cell import SCHEMA, CellSpec
 from fewrec.runner.environment import choose_device, describe
 from fewrec.runner.estimate import Estimate, estimate
 from fewrec.runner.execute import CellRunner
-from fewrec.runner.override import override
+from fewrec.runner.override import one_or_many, override
 from fewrec.runner.progress import Reporter, reporter_for
 from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
@@ -92,7 +92,7 @@ def plan(
     Raises ``SuiteError`` or ``DataError`` with one line that names the option or the file and the fix.
     """
     workers = choose_workers(jobs, executor, ray_address, offline=offline)
-    for plugin in plugins:
+    for plugin in one_or_many(plugins):
         add_plugin_file(Path(plugin))
     if backbone is not None:
         check_name(backbone)
@@ -100,13 +100,14 @@ def plan(
     if data is not None:
         data = data if isinstance(data, Dataset) else open_dataset(data, offline=offline)
         datasets = [data.name]
+    meta_datasets = one_or_many(meta_datasets)
     opened = [one if isinstance(one, Dataset) else open_dataset(one, offline=offline) for one in meta_datasets]
     sources = {one.name: one for one in opened}
     definition = override(
         definition, name, learners=learners, datasets=datasets, meta_datasets=sources, states=states, shots=shots,
         seeds=seeds,
         episodes=episodes, order=order, conditions=conditions, settings=settings, backbone=backbone,
-        tuned=load_tuned(tuned),
+        tuned=load_tuned(one_or_many(tuned)),
     )  # fmt: skip
     cells = definition.cells()
     chosen = choose_device(device)
@@ -232,7 +233,7 @@ def run(
     """
     if reporter is None and progress:
         reporter = reporter_for(rich_console(stderr=True))
-    track = list(track)
+    track = list(one_or_many(track))
     open_trackers(track)  # a package that is missing is said before data are read
     return execute(
         plan(suite, **options), reporter=reporter, time_limit=time_limit, command=f"fewrec.run({suite!r})", track=track

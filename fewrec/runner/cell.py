@@ -23,6 +23,7 @@ from fewrec.episodes.protocol import Protocol
 from fewrec.errors import SuiteError
 from fewrec.learners.base import Learner
 from fewrec.seeding import digest
+from fewrec.validation import first_problem
 
 SCHEMA = 1
 
@@ -73,9 +74,7 @@ class CellSpec:
         try:
             spec = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise SuiteError(f"its specification is refused: {where}: {problem['msg']}") from None
+            raise SuiteError(f"its specification is refused: {first_problem(error)}") from None
         again = spec.canonical()
         if again != values:
             field = next(name for name in again if again[name] != values[name])

@@ -27,19 +27,13 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file without its seal, {} where there is none or it is not as it was written."""
-    value = read_json(path)
-    return value if isinstance(value, dict) else {}
-
-
 def recorded_sums(cell: Path) -> dict[str, str]:
     """Return the recorded SHA-256 of a cell's Parquet files, by name: of its record, and of its blocks' sums files."""
     sums: dict[str, str] = {}
     for file in [*sorted(cell.glob("sums-*.json")), cell / "cell.json"]:
-        files = read_object(file).get("files")
-        if isinstance(files, dict):
-            sums |= {name: sha256 for name, sha256 in files.items() if Path(name).name == name}
+        record = read_json(file)
+        if isinstance(record, dict) and isinstance(record.get("files"), dict):
+            sums |= record["files"]
     return sums
 
 

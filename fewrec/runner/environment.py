@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,12 +20,12 @@ _PACKAGES = ("fewrec", "torch", "transformers", "numpy", "pandas", "pyarrow", "s
 
 def choose_device(name: str) -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; ``auto`` takes the fastest that is there."""
+    if not isinstance(name, str) or not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", name):
+        raise SuiteError(f"--device {name}: choose auto, cpu, cuda or mps")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     kind = name.split(":")[0]
-    if kind not in ("cpu", "cuda", "mps"):
-        raise SuiteError(f"--device {name}: choose auto, cpu, cuda or mps")
     if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
         raise SuiteError(f"--device {name}: this machine's torch finds no {kind} device; use --device auto")
     return torch.device(name)

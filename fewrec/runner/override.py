@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fewrec.errors import SuiteError, nearest
+from fewrec.errors import SuiteError, nearest, shown
 from fewrec.learners.registry import learner_class
 from fewrec.runner.conditions import Conditions
 from fewrec.runner.suite import LearnerRow, Shots, Suite, make_suite
@@ -37,12 +37,15 @@ def override(
     ``settings`` maps a label or learner to options; the rows concerned get a label that names what was set.
     ``backbone`` is an option for all rows whose learner has it and that ``settings`` doesn't give another.
     """
+    for target, options in (settings or {}).items():
+        if not isinstance(options, Mapping):
+            raise SuiteError(f"settings of '{target}': {shown(options)} is no mapping from options to values")
     values = suite.model_dump()
     replaced: dict[str, Iterable[Any]] = {
         "datasets": datasets, "meta_datasets": meta_datasets, "states": states, "shots": shots, "seeds": seeds,
     }  # fmt: skip
     for key, given in replaced.items():
-        if once := tuple(dict.fromkeys(given)):
+        if once := tuple(dict.fromkeys(one_or_many(given))):
             values[key] = once
     if suite.k_max is not None:
         values["k_max"] = max([suite.k_max, *(k for k in values["shots"] if k != "rest")])
@@ -50,9 +53,11 @@ def override(
         values["episodes"] = episodes
     values["protocol"] = _conditions(values["protocol"], order, conditions or {})
     rows = list(suite.learners)
-    if learners := tuple(dict.fromkeys(learners)):
+    if learners := tuple(dict.fromkeys(one_or_many(learners))):
         rows = []
         for wanted in learners:
+            if not isinstance(wanted, str):
+                raise SuiteError(f"learners: {shown(wanted)} is not a learner's name")
             own = [row for row in suite.learners if wanted in (row.shown, row.learner)]
             if not own:
                 learner_class(wanted)  # raises for an unknown name
@@ -70,6 +75,11 @@ def override(
     rows = [_changed(row, settings or {}, backbone) for row in rows]
     values["learners"] = _unique(rows)
     return make_suite(values, name)
+
+
+def one_or_many(given: Any) -> Iterable[Any]:
+    """Return what was given for a list, or a list of it where it is a single value, as in a suite's file."""
+    return (given,) if isinstance(given, str | bytes | Path) or not isinstance(given, Iterable) else given
 
 
 def _conditions(own: dict[str, Any], order: str | None, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fewrec.data.parquet import BROKEN, bounded_table, first_line
+from fewrec.data.parquet import BROKEN, bounded_table, reason
 from fewrec.episodes.frozen import FrozenTask
-from fewrec.errors import DataError, nearest
+from fewrec.errors import DataError, nearest, reason_of
 
 _KEYS = ("episode", "user", "item")
 _SD = "sd"  # optional
@@ -164,12 +164,12 @@ def _read_parquet(path: Path, most: int, several: bool) -> pd.DataFrame:
                 else:
                     fits = pa.types.is_integer(kind) or pa.types.is_floating(kind)
                 if not fits:
-                    raise DataError(f"{path}: column '{name}' is {kind}, not {'text' if name == 'task' else 'numbers'}")
+                    raise DataError(f"{path}: column '{name}' has to hold {'text' if name == 'task' else 'numbers'}")
             if file.metadata.num_rows > most:
                 raise DataError(f"{path}: {file.metadata.num_rows:,} rows, at least twice as many as the query has")
         return bounded_table(path, path.stat().st_size, wanted).to_pandas()
     except BROKEN as error:
-        raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
+        raise DataError(f"{path}: not a readable Parquet file ({reason(error)}); write the predictions again") from None
 
 
 def _read_csv(path: Path, most: int, several: bool) -> pd.DataFrame:
@@ -188,7 +188,5 @@ def _read_csv(path: Path, most: int, several: bool) -> pd.DataFrame:
         pd.errors.EmptyDataError,
         ValueError,
     ) as error:
-        said = str(error).strip().splitlines()
-        raise DataError(
-            f"{path}: not a readable CSV file ({said[0][:200] if said else type(error).__name__})"
-        ) from None
+        empty = isinstance(error, pd.errors.EmptyDataError)
+        raise DataError(f"{path}: not a readable CSV file ({'it is empty' if empty else reason_of(error)})") from None

@@ -25,9 +25,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fewrec.checksums import sealed, sha256_of
-from fewrec.errors import FolderError
+from fewrec.errors import FolderError, reason_of
 from fewrec.runner.cell import SCHEMA, CellSpec
-from fewrec.runner.damage import damaged, read_json, read_object, recorded_sums
+from fewrec.runner.damage import damaged, read_json, recorded_sums
 from fewrec.runner.environment import differences
 
 TIMING_FILES = ("latency.json", "throughput.json")
@@ -57,7 +57,7 @@ class RunFolder:
                 probe.unlink(missing_ok=True)
         except OSError as error:
             raise FolderError(
-                f"--out {self.path}: can't write there ({error.strerror}); choose another folder"
+                f"--out {self.path}: can't write there ({reason_of(error)}); choose another folder"
             ) from None
         free = shutil.disk_usage(self.path).free
         if free < _LEAST_FREE_BYTES:
@@ -122,21 +122,23 @@ class RunFolder:
     def begin_cell(self, spec: CellSpec, code: str) -> Path:
         """Return the cell's folder, ready for (more) blocks. What other code or configuration left is moved aside."""
         folder = self.cell(spec)
-        begun = read_object(folder / "begun.json")
+        begun = _object(folder / "begun.json")
         if folder.exists() and begun.get("code_hash") != code:
             self._set_aside(folder, begun.get("code_hash"))
         self._write_begun(spec, code)
         return folder
 
     def _write_begun(self, spec: CellSpec, code: str) -> None:
-        self.write_json(self.cell(spec) / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()})
+        self.write_json(
+            self.cell(spec) / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()}
+        )
 
     def set_aside_replaced(self, cells: list[CellSpec]) -> None:
         """Move aside what stands in the same place of the table as one of ``cells`` but differs in configuration."""
         wanted = {spec.spec_hash for spec in cells}
         rows = {spec.row_key() for spec in cells}
         for begun_file in sorted((self.path / "cells").glob("*/begun.json")):
-            begun = read_object(begun_file)
+            begun = _object(begun_file)
             if begun_file.parent.name not in wanted and str(begun.get("row")) in rows:
                 self._set_aside(begun_file.parent, begun.get("code_hash"))
 
@@ -158,10 +160,10 @@ class RunFolder:
         """
         folder = self.cell(spec)
         self._remove_damaged(folder)
-        record = read_object(folder / "cell.json")
+        record = _object(folder / "cell.json")
         if record.get("code_hash") != code or record.get("status") != "ok":
             return None
-        blocks = [block_file(folder, start, spec).name for start in range(0, spec.episodes, spec.block)]
+        blocks = [block_file(folder, start // spec.block).name for start in range(0, spec.episodes, spec.block)]
         present = {file.name for file in folder.iterdir()}
         if not {*blocks, *recorded_sums(folder), "timing.json"} <= present:
             (folder / "cell.json").unlink()  # until it is complete again
@@ -171,7 +173,8 @@ class RunFolder:
         return record
 
     def _remove_damaged(self, folder: Path) -> None:
-        """Remove what is not as it was written, and the scores of each block that lacks a file, so that it is redone."""
+        """Remove what is not as it was written, and the scores of every block that lacks a file, so that it is redone.
+        """
         for stale in folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         for file, why in damaged(folder):
@@ -188,7 +191,7 @@ class RunFolder:
         folder = self.cell(spec)
         kept = (read_json(folder / "begun.json") or {}).get("code_hash") == code
         starts = range(0, spec.episodes, spec.block)
-        return [start for start in starts if not (kept and block_file(folder, start, spec).exists())]
+        return [start for start in starts if not (kept and block_file(folder, start // spec.block).exists())]
 
     def lacking_timings(self, spec: CellSpec) -> list[str]:
         """Return the files of timings that a cell may have and that are not there."""
@@ -223,7 +226,7 @@ class RunFolder:
 
         Timings and checksums come first and the scores last, whose presence says that the block is complete.
         """
-        self.write_json(folder / f"block-{number:04d}.timing.json", timing)
+        self.write_json(block_file(folder, number).with_suffix(".timing.json"), timing)
         self.write_frames(folder, f"{number:04d}", {f"{kind}-{number:04d}": frame for kind, frame in frames.items()})
 
     def write_frames(self, folder: Path, name: str, frames: Mapping[str, pd.DataFrame]) -> None:
@@ -243,7 +246,7 @@ class RunFolder:
 
     def write_state(self, key: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
         """Keep a finished meta-fit: tensors first, then the record, whose presence says that it is complete."""
-        state = self._state_file(key)
+        folder = self.path / "meta" / key
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         sums = []
 
@@ -251,31 +254,31 @@ class RunFolder:
             save_file(plain, str(temporary))
             sums.append(sha256_of(temporary))
 
-        self._replace(state, write)
-        self.write_json(state.with_name("meta.json"), {**record, "state_sha256": sums[0]})
+        self._replace(folder / "state.safetensors", write)
+        self.write_json(folder / "meta.json", {**record, "state_sha256": sums[0]})
 
     def read_state(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Return the tensors and the record of a finished meta-fit, or None where there is none or it is damaged."""
-        record = self._read_fit(key)
+        record, state = self._fit_record(key), self._state_file(key)
         try:
-            return None if record is None else (load_file(self._state_file(key)), record)
+            return None if record is None else (load_file(state), record)
         except (OSError, SafetensorError, ValueError, KeyError) as error:
-            self.warn(f"{self._state_file(key)}: damaged ({' '.join(str(error).split())}); the meta-fit is made anew")
+            self.warn(f"{state}: damaged ({' '.join(str(error).split())}); the meta-fit is made anew")
             return None
 
     def state_bytes(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
         """Return the bytes of the tensors' file and the record of a finished meta-fit, or None likewise."""
-        record = self._read_fit(key)
+        record = self._fit_record(key)
         return None if record is None else (self._state_file(key).read_bytes(), record)
 
     def _state_file(self, key: str) -> Path:
         return self.path / "meta" / key / "state.safetensors"
 
-    def _read_fit(self, key: str) -> dict[str, Any] | None:
+    def _fit_record(self, key: str) -> dict[str, Any] | None:
         """Return the record of a meta-fit whose state is as it was written; a damaged one is warned of."""
         state = self._state_file(key)
         file = state.with_name("meta.json")
-        record = read_object(file)
+        record = _object(file)
         if not record:
             if file.exists():
                 self.warn(f"{file}: damaged; the meta-fit is made anew")
@@ -285,7 +288,7 @@ class RunFolder:
                 return record
             reason = "its SHA-256 is not the recorded one"
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = reason_of(error)
         self.warn(f"{state}: damaged ({reason}); the meta-fit is made anew")
         return None
 
@@ -304,15 +307,21 @@ class RunFolder:
             ) from None
 
 
-def block_file(folder: Path, start: int, spec: CellSpec) -> Path:
-    """Return the file of the score rows of the block that begins with the episode ``start``."""
-    return folder / f"block-{start // spec.block:04d}.parquet"
+def block_file(folder: Path, number: int) -> Path:
+    """Return the file of a block's score rows."""
+    return folder / f"block-{number:04d}.parquet"
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd")
     return buffer.getvalue()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, {} where there is none or it is not as it was written."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
 
 
 def _is_manifest(value: Any) -> bool:

@@ -21,12 +21,13 @@ from pydantic import (
 )
 
 from fewrec.episodes.protocol import UNSEEN_ITEM_STATES, Protocol, State
-from fewrec.errors import SuiteError, nearest
+from fewrec.errors import SuiteError, nearest, reason_of
 from fewrec.learners.registry import learner_class
 from fewrec.paths import data_folder
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.conditions import Conditions
 from fewrec.runner.provenance import Tuned, provenance
+from fewrec.validation import first_problem
 
 Shots = int | Literal["rest"]
 MOST_CELLS = 1_000_000  # years of computing; a list of numbers too many gets there
@@ -115,7 +116,16 @@ class Suite(BaseModel):
     @field_validator("learners", mode="before")
     @classmethod
     def _names_are_rows(cls, rows: Any) -> Any:
-        return tuple({"learner": row} if isinstance(row, str) else row for row in rows)
+        if not isinstance(rows, list | tuple):
+            return rows
+        return [{"learner": row} if isinstance(row, str) else row for row in rows]
+
+    @field_validator("n_users", "shots", "n_query", "seeds", "episodes", "block", "k_max", "top_at", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any) -> Any:
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else (value,))):
+            raise ValueError("true and false are no numbers")
+        return value
 
     @model_validator(mode="after")
     def _values_make_sense(self) -> Suite:
@@ -217,20 +227,7 @@ def validated_config(row: LearnerRow) -> dict[str, Any]:
     try:
         return cls.Config(**row.config).model_dump(mode="json")
     except ValidationError as error:
-        raise SuiteError(f"learner '{row.shown}': {_first_problem(error, cls.Config.model_fields)}") from None
-
-
-def _first_problem(error: ValidationError, fields: Iterable[str]) -> str:
-    """Return one line on the first problem of a pydantic error: the key and, for an unknown one, the nearest."""
-    problems = error.errors(include_url=False)
-    problem = next(
-        (p for p in problems if p["type"] == "extra_forbidden"), problems[0]
-    )  # a misspelt key explains a missing one
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{nearest(key.rsplit('.', 1)[-1], fields)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
+        raise SuiteError(f"learner '{row.shown}': {first_problem(error, cls.Config)}") from None
 
 
 def parse_suite(text: str, name: str) -> Suite:
@@ -238,7 +235,7 @@ def parse_suite(text: str, name: str) -> Suite:
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # digits or levels without end among them
-        raise SuiteError(f"{name}: not valid TOML: {error}") from None
+        raise SuiteError(f"{name}: not valid TOML: {reason_of(error)}") from None
     return make_suite(values, name)
 
 
@@ -247,8 +244,7 @@ def make_suite(values: Mapping[str, Any], name: str) -> Suite:
     try:
         return Suite(**values)
     except ValidationError as error:
-        known = [*Suite.model_fields, *Conditions.model_fields, *LearnerRow.model_fields]
-        raise SuiteError(f"{name}: {_first_problem(error, known)}") from None
+        raise SuiteError(f"{name}: {first_problem(error, Suite)}") from None
 
 
 def list_suites() -> dict[str, str]:
@@ -266,7 +262,7 @@ def load_suite(name_or_path: str) -> tuple[str, Suite]:
     path = Path(name_or_path)
     if path.suffix == ".toml":
         if not path.is_file():
-            raise SuiteError(f"suite {path}: no such file")
+            raise SuiteError(f"suite {path}: {'this is a folder, not a file' if path.is_dir() else 'no such file'}")
     else:
         path = data_folder("suites") / f"{name_or_path}.toml"
         if not path.is_file():
@@ -274,7 +270,7 @@ def load_suite(name_or_path: str) -> tuple[str, Suite]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"suite {path}: can't be read: {error}") from None
+        raise SuiteError(f"suite {path}: can't be read: {reason_of(error)}") from None
     return path.stem, parse_suite(text, path.name)
 
 
@@ -288,11 +284,10 @@ def load_tuned(paths: Iterable[str | Path]) -> list[LearnerRow]:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
             rows = _TunedFile(**values).learners
         except ValidationError as error:
-            raise SuiteError(
-                f"--tuned {path}: {_first_problem(error, [*LearnerRow.model_fields, *Tuned.model_fields])}"
-            ) from None
+            problem = first_problem(error, _TunedFile)
+            raise SuiteError(f"--tuned {path}: not as fewrec tune writes it: {problem}") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise SuiteError(f"--tuned {path}: can't be read: {error}") from None
+            raise SuiteError(f"--tuned {path}: can't be read: {reason_of(error)}") from None
         for row in rows:
             if row.tuned is None:
                 raise SuiteError(

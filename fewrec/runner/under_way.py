@@ -75,10 +75,8 @@ def write_block(cell: Cell, start: int, block: Block, node: Mapping[str, Any] | 
         run.write_json(folder / "latency.json", {**block.latency, "node": node})
     if block.scores is not None and block.predictions is not None:
         frames = {"predictions": block.predictions, "steps": block.steps, "block": block.scores}
-        run.write_block(
-            folder, start // spec.block, {kind: rows for kind, rows in frames.items() if rows is not None},
-            {**block.timing, "node": node},
-        )  # fmt: skip
+        run.write_block(folder, start // spec.block, {kind: rows for kind, rows in frames.items() if rows is not None},
+                        {**block.timing, "node": node})  # fmt: skip
     if block.throughput is not None:
         run.write_json(folder / "throughput.json", {**block.throughput, "node": node})
     cell.left.remove(start)

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from fewrec.data.cards import list_cards
+from fewrec.data.own import looks_like_a_file
 from fewrec.errors import DataError, FewrecError, SuiteError
 from fewrec.report.beside import score_files
 from fewrec.report.comparison.environment_difference import environment_difference
@@ -23,6 +24,7 @@ from fewrec.report.comparison.verification import CellVerdict, Verification, jud
 from fewrec.report.results import Results, load_results
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.choose import Filter, cheap_first, choose, draw_sample, expected_seconds
+from fewrec.runner.environment import choose_device
 from fewrec.runner.progress import Reporter
 
 _NOT_RERUN = {"timeout": "a time limit depends on the machine", "incomplete": "they lack episodes"}
@@ -58,6 +60,10 @@ def verify(
     for plugin in plugins:
         if not Path(plugin).is_file():
             raise SuiteError(f"--plugin {plugin}: no such file")
+    if own is not None and not Path(str(own["data"])).exists() and looks_like_a_file(str(own["data"])):
+        raise DataError(f"--data {own['data']}: no such file")
+    if device is not None:
+        choose_device(device)
     found = check_integrity(results)
     pool = choose(results, wanted or Filter())
     left_out = Counter(pool["status"][pool["status"].isin(list(_NOT_RERUN))])

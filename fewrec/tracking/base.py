@@ -69,7 +69,8 @@ def open_trackers(wanted: Iterable[str | Tracker]) -> list[tuple[str, Tracker]]:
             lacking = [name for name in ("begin", "cell", "scalars", "result", "end") if not hasattr(one, name)]
             if isinstance(one, type) or lacking:
                 what = f"lacks {', '.join(lacking)}" if lacking else "is a class: give an object"
-                raise SuiteError(f"track: {one!r} is no tracker, it {what} (see fewrec.tracking.Tracker)")
+                kind = one if isinstance(one, type) else type(one)
+                raise SuiteError(f"track: {kind.__name__} is no tracker, it {what} (see fewrec.tracking.Tracker)")
             found[f"{type(one).__name__} {len(found)}"] = one
             continue
         if one not in BACKENDS:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from fewrec.errors import FolderError, NotApplicable, SuiteError
+from fewrec.errors import FolderError, NotApplicable, SuiteError, reason_of
 from fewrec.runner.timing import CellTimeout, time_limit
 from fewrec.runner.units import one_line
 from fewrec.seeding import canonical_json, digest, substream_keys
@@ -79,7 +79,7 @@ class Search:
         except Timeout:
             raise FolderError(f"{self.folder}: another search is running there; wait for it or give --out") from None
         except OSError as error:
-            raise FolderError(f"{self.folder}: can't write there ({error.strerror}); give another --out") from None
+            raise FolderError(f"{self.folder}: can't write there ({reason_of(error)}); give another --out") from None
         try:
             with _quiet():
                 self._study = self._open()
@@ -97,7 +97,9 @@ class Search:
         try:
             return optuna.create_study(storage=url, study_name="fewrec", direction="minimize", load_if_exists=True)
         except Exception as error:  # whatever the database driver says of a file that is none
-            raise FolderError(f"{file}: can't be opened ({one_line(error)}); remove it or give another --out") from None
+            raise FolderError(
+                f"{file}: not a database of trials, or a damaged one; remove it or give another --out"
+            ) from error
 
     def _refuse_another_definition(self) -> None:
         stored = self._study.user_attrs.get("definition")

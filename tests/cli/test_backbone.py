@@ -68,7 +68,7 @@ def test_a_backbone_shows_in_the_labels_of_the_rows_that_have_one(files):
         (["tune", "own.toml", "--learner", "bias", "--backbone", "all-MiniLM-L6-v2", "--space"], "'backbone'"),
         (["recommend", "--data", "mine.csv", "--backbone", "SmolLM2"], "did you mean 'SmolLM2-135M-Instruct'?"),
         (["recommend", "--data", "mine.csv", "--backbone", "all-MiniLM-L6-v2"], "'gp' has no option 'backbone'"),
-        (["run", "own.toml", "--template", "{title}"], "--template only go with --data"),
+        (["run", "own.toml", "--template", "{title}"], "--template only goes with --data"),
         (["run", "own.toml", "--data", "mine.csv", "--template", "{title}"], "(give --items)"),
         (["run", "own.toml", "--data", "mine.csv", "--items", "titles.csv", "--template", "{tittle}"],
          "--template: '{tittle}' is no placeholder; did you mean 'title'?"),

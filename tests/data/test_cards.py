@@ -46,7 +46,7 @@ def test_a_card_has_sources_or_an_own_file_and_not_both(card_of):
     options = {"path": "/a.csv", "sha256": "0" * 64, "options": {"scale": [1, 5]}}
     assert describe(card_of(own=options))["sources"] == "/a.csv"
     for sources, own in (([], None), ([SOURCE], options)):
-        with pytest.raises(ValueError, match="a card has sources, or a file of one's own"):
+        with pytest.raises(ValueError, match="give .*sources.*, or .*own"):
             card_of(*sources, own=own)
 
 
@@ -82,13 +82,13 @@ def test_an_unknown_key_of_a_card_is_refused_by_name(tmp_path):
     text = (data_folder("datasets") / "ml-100k.toml").read_text(encoding="utf-8")
     card = tmp_path / "mine.toml"
     card.write_text(text.replace('kind = "ratings"', 'kind = "ratings"\nlicense = "MIT"'), encoding="utf-8")
-    with pytest.raises(DataError, match=r"mine\.toml: license: Extra inputs"):
+    with pytest.raises(DataError, match=r"mine\.toml: unknown key 'license'; did you mean 'licence'"):
         load_card(str(card))
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"name = ", "not a readable card"), (b"\xff", "not a readable card"), (b'name = "x"', "Field required")],
+    [(b"name = ", "not a readable card"), (b"\xff", "not a readable card"), (b'name = "x"', "is missing")],
 )
 def test_a_broken_card_is_named(tmp_path, content, expected):
     (tmp_path / "mine.toml").write_bytes(content)
@@ -155,7 +155,7 @@ def test_movielens_has_the_texts_that_its_committed_results_were_made_with(ml_10
         ("{title.__class__}", "'{title.__class__}' is no placeholder"),
         ("a film", "'a film' has no placeholder; give one of {title}, {year}, {genres}, {description}"),
         ("{title}\n{year}", "one line"),
-        ("", "one line"),
+        ("", "it is empty"),
     ],
 )
 def test_a_template_that_makes_no_text_is_refused(card_of, template, message):

@@ -76,10 +76,25 @@ def said(folder, card: str, format: str, files: dict, stem: str = "") -> str:
          "user_profile.json: user 2 has another number of codes than the first"),
         ("clover-ml-100k", "clover", CLOVER_FILES | {"user_warm_state.json": json.dumps({"7": [3, [0]], "2": [1]})},
          "user_warm_state.json: user 7 has an item that is no code, or a rating that is no number"),
+        ("clover-ml-100k", "clover",
+         CLOVER_FILES | {"user_warm_state_y.json": json.dumps({"7": [5, 10**400], "2": [4]})},
+         "user_warm_state.json: user 7 has an item that is no code, or a rating that is no number"),
+        ("clover-ml-100k", "clover",
+         CLOVER_FILES | {"user_warm_state.json": json.dumps({"7": [3, "\ud800"], "2": [1]})},
+         "user_warm_state.json: not JSON ('utf-8' codec can't encode character '\\ud800' in position 11: "
+         "surrogates not all)"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_in_one_line(tmp_path, card, format, files, message):
     assert said(tmp_path, card, format, files, "u" if card == "ml-100k" else "") == message
+
+
+def test_half_a_character_in_a_products_title_is_shown_as_one_that_is_unknown(tmp_path):
+    meta = lines({"asin": "B1", "title": "A \ud83d card"})
+    for name, content in (AMAZON | {"meta_Gift_Cards.json": meta}).items():
+        (tmp_path / name).write_text(content)
+    data = read_files(load_card("amazon-2018-gift-cards"), tmp_path, "amazon-2018", "")
+    assert "A \ufffd card" in data.catalog.text["title"].tolist() and data.catalog.text_sha256
 
 
 def test_the_word_null_behind_a_brace_in_a_review_is_a_text(tmp_path):
@@ -106,8 +121,25 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("option", "head"), [("items", "item,title\n"), ("users", "user,age\n")])
 def test_a_table_of_a_header_alone_says_that_it_has_no_rows(own, option, head):
     (own / "table.csv").write_text(head)
-    with pytest.raises(DataError, match=r"^table\.csv: the table has no rows$"):
+    with pytest.raises(DataError, match=rf"^table\.csv: the file ends before its first {option[:-1]}$"):
         load_own("my.csv", **{option: "table.csv"})
+
+
+def test_ratings_near_the_end_of_what_a_number_holds_are_read_without_a_warning(own):
+    (own / "my.csv").write_text("user,item,rating\n1,10,1.7e308\n2,10,-1.7e308\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_own("my.csv").scale.high == 1.7e308
+
+
+def test_a_column_of_users_without_a_value_is_one_of_empty_categories(own):
+    pq.write_table(
+        pa.table({"user": [1, 2], "x": pa.array([None, None], pa.float64()), "age": [20, 30]}), own / "u.parquet"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = load_own("my.csv", users="u.parquet").user_features
+    assert features.to_dict("list") == {"x": ["", ""], "age": [20.0, 30.0]}
 
 
 def test_a_note_shows_a_columns_name_without_what_a_terminal_would_obey(own):
@@ -132,7 +164,7 @@ def test_a_column_that_comes_twice_in_ones_own_parquet_is_named(own):
     columns = [pa.array([1, 2]), pa.array([1, 1]), pa.array([3.0, 4.0]), pa.array([3.0, 4.0])]
     pq.write_table(pa.Table.from_arrays(columns, ["user", "item", "rating", "rating"]), own / "r.parquet")
     with pytest.raises(
-        DataError, match=r"^r\.parquet: .* \(it has several columns 'rating'\)$"
+        DataError, match=r"^r\.parquet: .* \(it has several columns 'rating'\)"
     ):
         load_own("r.parquet")
 

@@ -73,8 +73,9 @@ def test_another_file_and_another_version_of_a_reader_are_converted_apart(gguf_o
 def test_safetensors_beside_a_gguf_file_win(gguf_of, find, sha):
     folder = gguf_of().parent
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"abc")
-    assert (find(folder).folder, find(folder).sha256) == (folder, sha(b"abc"))
+    content = (2).to_bytes(8, "little") + b"{}"
+    (folder / "model.safetensors").write_bytes(content)
+    assert (find(folder).folder, find(folder).sha256) == (folder, sha(content))
 
 
 def test_two_gguf_files_are_refused_and_one_of_them_is_found_by_its_path(gguf_of, find):

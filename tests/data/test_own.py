@@ -37,7 +37,7 @@ BAD = {
     "NaN": (HEAD + "1,1,5\n1,2,NaN\n", {}, "my.csv:3: rating is missing (empty or NaN)"),
     "empty rating": (HEAD + "1,1,5\n\n1,2,\n", {}, "my.csv:4: rating is missing (empty or NaN)"),
     "infinite": (HEAD + "1,1,inf\n1,2,3\n", {}, "my.csv:2: rating 'inf' is not a finite number"),
-    "a word": (HEAD + "1,1,4\n1,2,good\n", {}, "my.csv:3: rating 'good' is not a finite number"),
+    "a word": (HEAD + "1,1,4\n1,2,good\n", {}, "my.csv:3: rating 'good' is not a number"),
     "empty user": (HEAD + "1,1,4\n,2,4\n", {}, "my.csv:3: user is missing"),
     "blank item": (HEAD + "1,1,4\n1,  ,4\n", {}, "my.csv:3: item is missing"),
     "duplicate": (HEAD + "1,1,5\n2,1,4\n1,1,3\n", {},
@@ -62,23 +62,24 @@ BAD = {
         "--delimiter '~' is none of tab, comma, semicolon, bar, double colon, space"),
     "not UTF-8": (HEAD.encode() + b"1,1,4\nJos\xe9,2,4\n", {},
         "my.csv:3: not UTF-8 (byte 0xe9 at column 4); save it as UTF-8"),
-    "UTF-16": ((HEAD + "1,1,4\n").encode("utf-16"), {},
-        "my.csv:1: not a text file in UTF-8; save it as UTF-8 text (or give it the ending .parquet)"),
-    "ragged": (HEAD + "1,1,4\n1,2,4,9\n", {}, "my.csv:3: 4 columns, but 3 in the first line"),
-    "every row longer": (HEAD + "1,1,4,9\n1,2,4,9\n", {}, "my.csv:2: 4 columns, but 3 in the first line"),
+    "UTF-16": ((HEAD + "1,1,4\n").encode("utf-16"), {}, "my.csv:1: not UTF-8 but UTF-16; save it as UTF-8"),
+    "ragged": (HEAD + "1,1,4\n1,2,4,9\n", {},
+        "my.csv:3: 4 columns, but 3 in the first line (a value with a comma in it needs quotes)"),
+    "every row longer": (HEAD + "1,1,4,9\n1,2,4,9\n", {},
+        "my.csv:2: 4 columns, but 3 in the first line (a value with a comma in it needs quotes)"),
     "column twice": ("user,item,rating,rating\n1,1,4,5\n", {}, "my.csv:1: the column 'rating' comes twice"),
     "time no date": ("user,item,rating,time\n1,1,4,1000\n1,2,4,soon\n", {},
         "my.csv:3: timestamp 'soon' is neither seconds since 1970 nor a date like 2005-03-31"),
     "constant off known scales": (HEAD + "1,1,42\n1,2,42\n", {},
-        "every rating is 42, so the scale can't be guessed (give --scale LOW HIGH)"),
+        "my.csv: every rating is 42, so the scale can't be guessed (give --scale LOW HIGH)"),
     "scale upside down": (HEAD + "1,1,4\n", {"scale": (5, 1)},
         "--scale 5 1: the lowest rating must be below the highest"),
     "scale of NaN": (HEAD + "1,1,4\n", {"scale": (float("nan"), 1)},
-        "--scale nan 1: the lowest rating must be below the highest"),
+        "--scale nan 1: give two finite numbers, the lowest and the highest rating"),
     "unknown policy": (HEAD + "1,1,4\n", {"duplicates": "first"}, "--duplicates 'first' is none of error, last, mean"),
     "no header, five columns": ("1,2,3,4,5\n", {},
         "my.csv:1: no header and 5 columns (give --columns, say user,item,rating)"),
-    "no header, bad rating": ("1,2,3\n1,3,x\n", {}, "my.csv:2: rating 'x' is not a finite number"),
+    "no header, bad rating": ("1,2,3\n1,3,x\n", {}, "my.csv:2: rating 'x' is not a number"),
     "no header, named column": ("1,2,3\n", {"user_col": "user"},
         "my.csv: --user-col needs a header (give --columns, say item,user,rating)"),
     "unknown role": ("1,2,3\n", {"columns": "user,film,rating"},
@@ -286,7 +287,7 @@ def test_a_name_resolves_to_a_card_a_file_or_the_nearest_name(write):
         open_dataset("ml100k")
     with pytest.raises(DataError, match=r"^other\.csv: no such file$"):
         open_dataset("other.csv")
-    with pytest.raises(DataError, match="^ml-100k: scale can only be given with a file of your own"):
+    with pytest.raises(DataError, match="^ml-100k: --scale can only be given with a file of your own"):
         open_dataset("ml-100k", scale=(1, 5))
 
 

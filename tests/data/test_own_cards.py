@@ -169,7 +169,7 @@ def test_a_name_is_taken_by_data_option_and_by_a_suite(mine, tmp_path):
         result = invoke("run", "s.toml", *options, "--out", "out", "--dry-run")
         assert result.exit_code == 0 and "films" in result.output, result.output
     result = invoke("run", "s.toml", "--data", "films", "--scale", 1, 5, "--dry-run")
-    assert result.exit_code == 2 and "films: scale can only be given with a file of your own" in result.output
+    assert result.exit_code == 2 and "films: --scale can only be given with a file of your own" in result.output
 
 
 def test_the_share_without_ratings_and_the_users_with_k_and_q(folder, tmp_path):

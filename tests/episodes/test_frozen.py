@@ -304,7 +304,7 @@ def test_parquet_that_lies_about_its_size_is_refused(tmp_path):
     sign(folder, "meta_train.parquet", rows=8191)  # whose number of rows follows from nothing else
     assert "meta_train.parquet: " in refusal(folder)
     sign(folder, "query.parquet", rows=2**40)
-    assert "episode.json: broken at 'files.query.parquet.rows'" in refusal(folder)
+    assert "episode.json: broken (files.query.parquet.rows: " in refusal(folder)
 
 
 def test_meta_train_is_checked_before_a_learner_gets_it(folder):
@@ -325,7 +325,7 @@ def test_a_record_that_asks_for_more_than_there_is_allocates_nothing(folder):
     record = json.loads((folder / "episode.json").read_text())
     for name, value, said in (
         ("n_items", 2**30, "items.parquet has 40 rows, the counts beside it say 1,073,741,824"),
-        ("item_features", 2**39, "broken at 'dataset.item_features'"),
+        ("item_features", 2**39, "broken (dataset.item_features: "),
         ("user_features", 5, "column 'feature_5' doesn't belong there"),
     ):
         changed = {**record, "dataset": {**record["dataset"], name: value}}
@@ -338,9 +338,9 @@ def test_a_record_that_asks_for_more_than_there_is_allocates_nothing(folder):
     [
         ({"format": 2}, "written in format 2, this fewrec reads format 1"),
         ({"format": "1"}, "not a record of frozen episodes"),
-        ({"later": 1}, "broken at 'later'"),
-        ({"episodes": 2.5}, "broken at 'episodes'"),
-        ({"seed": -1}, "broken at 'seed'"),
+        ({"later": 1}, "broken (unknown key 'later')"),
+        ({"episodes": 2.5}, "broken (episodes: 2.5 is not a whole number)"),
+        ({"seed": -1}, "broken (seed: -1 is below 0)"),
         ({"episodes": 2**30, "n_users": 2**30}, "more query ratings than a file may hold"),
         ({"k_shot": 4}, "K is outside 0..k_max"),
         ({"protocol": {"state": "sleepy"}}, "broken"),

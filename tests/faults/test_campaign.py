@@ -96,7 +96,7 @@ def test_the_slope_is_that_of_the_textbook():
 
 def test_the_peak_of_a_process_is_measured():
     _, processor, megabytes, code = measured([sys.executable, "-c", "x = bytearray(200 * 2**20); exit(3)"], {})
-    assert code == 3 and processor > 0 and 200 < megabytes < 400
+    assert code == 3 and processor > 0 and megabytes > 200
 
 
 def test_a_page_checksum_guards_pages_and_not_the_footer():

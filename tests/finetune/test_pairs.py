@@ -49,7 +49,7 @@ def test_pairs_that_are_in_both_files_and_ids_that_are_new_are_counted(here):
     [
         ("", "bad.csv: the file is empty"),
         ("item,user,score\n", "bad.csv:2: the file ends before its first rating"),
-        ("item,user,score\n1,1,3\n2,1,good\n", "bad.csv:3: rating 'good' is not a finite number"),
+        ("item,user,score\n1,1,3\n2,1,good\n", "bad.csv:3: rating 'good' is not a number"),
         ("1,1,3\n2,1,\n", "bad.csv:2: rating is missing"),
         ("1,1,3\n2,1,inf\n", "bad.csv:2: rating 'inf' is not a finite number"),
         ("1,1,3\n2,1\n", "bad.csv:2: rating is missing"),

@@ -96,6 +96,7 @@ class Target:
         before, address_space = _reset_peak()
         with warnings.catch_warnings(record=True) as warned, _limits(address_space):
             warnings.simplefilter("always")
+            warnings.simplefilter("ignore", ResourceWarning)  # of other tests' files, whenever memory is cleared
             try:
                 self.read(folder)
             except FewrecError as error:

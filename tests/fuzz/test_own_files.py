@@ -20,7 +20,7 @@ TEXTS = {
     "a.csv": CSV,
     "b.tsv": CSV.replace(b",", b"\t"),
     "c.dat": b"1::10::5::978300760\n1::11::3::978300761\n2::10::4::978300762\n",
-    "d.csv": b'"user";"film";"stars";"date"\n"An;na";"\xc3\xa9";4.5;2005-03-31\nBob;"""x""";3;2005-04-01T10:00:00Z\n',
+    "d.csv": b'"user";"movie";"stars";"date"\n"An;na";"\xc3\xa9";4.5;2005-03-31\nBob;"""x""";3;2005-04-01T10:00:00Z\n',
     "e.txt": b"u1 i1 4\nu2 i1 3\nu2 i2 5\n",
     "f.inter": b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n2\t10\t5\t881250949\n1\t2\t3\t8812\n",
     "g.csv.gz": gzip.compress(CSV, mtime=0),

@@ -225,7 +225,7 @@ def test_bad_ratings_are_refused_before_anything_is_trained(dataset, monkeypatch
         recommend({"Star Warz": 5}, dataset=dataset)
     with pytest.raises(SuiteError, match="no data set to recommend from"):
         recommend({"Star Wars": 5})
-    with pytest.raises(SuiteError, match="at least one item"):
+    with pytest.raises(SuiteError, match="give 1 or more"):
         recommend(dataset=dataset, top=0)
 
 

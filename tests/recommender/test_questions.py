@@ -92,7 +92,7 @@ def test_a_learner_that_promised_but_does_not_say_is_named(user, monkeypatch):
 
 def test_bad_input_is_one_line(dataset):
     for problem, match in (
-        ({"top": 0}, "top = 0: at least one item"),
+        ({"top": 0}, "top = 0: give 1 or more"),
         ({"genre": "dram"}, "no item has the genre 'dram'"),
         ({"threads": 0}, "--threads 0"),
     ):

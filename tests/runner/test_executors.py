@@ -207,6 +207,7 @@ def wait_until(condition, seconds=90):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="children are looked up in /proc")
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_driver_and_the_next_run_goes_on(tiny_data, tmp_path):
     driver = command(tmp_path, tiny_data)
     wait_until(lambda: driver.poll() is not None or len(score_bytes(tmp_path / "out")) > 2)

@@ -113,6 +113,7 @@ class KillsANode(Reporter):
         self.warnings.append(text)
 
 
+@pytest.mark.slow
 def test_a_run_on_two_nodes_has_the_bytes_of_a_serial_one(serial, cluster, tmp):
     options, whole = serial
     fewrec.run(**options, out=tmp / "two", executor="ray", ray_address=cluster.address)
@@ -124,6 +125,7 @@ def test_a_run_on_two_nodes_has_the_bytes_of_a_serial_one(serial, cluster, tmp):
     assert plugins and all(p.parent.name == hashlib.sha256(p.read_bytes()).hexdigest() for p in plugins)
 
 
+@pytest.mark.slow
 def test_weights_that_a_node_lacks_are_shipped_to_its_cache(serial, cluster, tmp, monkeypatch):
     options, _ = serial
     here = tmp / "here"
@@ -153,6 +155,7 @@ def test_a_node_that_differs_is_refused_with_a_line_that_names_it(serial, cluste
     assert not ray.is_initialized() and not score_bytes(tmp / "refused")
 
 
+@pytest.mark.slow
 def test_a_half_done_serial_run_is_resumed_on_a_cluster_whose_node_dies_in_mid_run(serial, cluster, tmp):
     options, whole = serial
     kept = halved(whole, tmp / "half")
@@ -166,6 +169,7 @@ def test_a_half_done_serial_run_is_resumed_on_a_cluster_whose_node_dies_in_mid_r
     }
 
 
+@pytest.mark.slow
 def test_a_local_ray_says_nothing_on_the_terminal_and_is_gone_with_the_run(tmp):
     (tmp / "local.toml").write_text(TINY.replace('"tiny"]', '"synthetic"]'))
     done = subprocess.run(
@@ -177,6 +181,22 @@ def test_a_local_ray_says_nothing_on_the_terminal_and_is_gone_with_the_run(tmp):
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if "ETA" not in line] == []
     assert "bias" in done.stdout and "ray" not in done.stdout.lower().replace(str(tmp).lower(), "")
+
+
+class LooksAround(Reporter):
+    """Notes at which address the Ray of a run is."""
+
+    def finished(self, spec, status):
+        self.addresses = [node["NodeManagerAddress"] for node in ray.nodes()]
+
+
+@pytest.mark.slow
+def test_a_local_ray_is_on_the_loopback_interface_alone(serial, tmp):
+    options, _ = serial
+    reporter = LooksAround()
+    options = {**options, "learners": ["bias"], "shots": [2], "reporter": reporter}
+    fewrec.run(**options, out=tmp / "loopback", executor="ray", jobs=1)
+    assert reporter.addresses == ["127.0.0.1"] and not ray.is_initialized()
 
 
 @pytest.mark.parametrize("name", ["../x.json", "/etc/x.json", "a/../../x.json", "", "..\\x.json", "c:x", "a//b"])

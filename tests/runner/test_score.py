@@ -213,13 +213,13 @@ def test_several_tasks_are_told_apart_by_a_column(made, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"item": pa.array(["1"] * 72)}, "column 'item' is string, not numbers"),
-        ({"prediction": pa.array([b"\x80\x04."] * 72)}, "column 'prediction' is binary, not numbers"),
-        ({"prediction": pa.array([True] * 72)}, "column 'prediction' is bool, not numbers"),
-        ({"user": pa.array([[0]] * 72)}, "column 'user' is list<item: int64>, not numbers"),
+        ({"item": pa.array(["1"] * 72)}, "column 'item' has to hold numbers"),
+        ({"prediction": pa.array([b"\x80\x04."] * 72)}, "column 'prediction' has to hold numbers"),
+        ({"prediction": pa.array([True] * 72)}, "column 'prediction' has to hold numbers"),
+        ({"user": pa.array([[0]] * 72)}, "column 'user' has to hold numbers"),
         ({"episode": pa.array([None] * 72, pa.int64())}, "row 1 (episode nan, user 0, item "),
         ({"prediction": None}, "no column 'prediction' among 'episode', 'user', 'item'"),
-        ({"task": pa.array([1] * 72)}, "column 'task' is int64, not text"),
+        ({"task": pa.array([1] * 72)}, "column 'task' has to hold text"),
     ],
 )
 def test_columns_that_are_no_predictions_are_refused(one, tmp_path, columns, said):
@@ -228,7 +228,7 @@ def test_columns_that_are_no_predictions_are_refused(one, tmp_path, columns, sai
     }
     values = {name: column for name, column in (values | columns).items() if column is not None}
     pq.write_table(pa.table(values), tmp_path / "p.parquet", store_schema=False)
-    assert refusal(tmp_path / "p.parquet", [one]).replace("<element:", "<item:").startswith(said)
+    assert refusal(tmp_path / "p.parquet", [one]).startswith(said)
 
 
 def test_files_that_are_no_tables_are_refused(one, tmp_path):

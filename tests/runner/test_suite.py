@@ -42,7 +42,7 @@ def test_every_suite_that_comes_with_fewrec_is_valid_and_has_a_title_and_trivial
         ),
         (
             TINY.replace('"bias"]', '{learner = "bias", config = {user_ridge = -2}}]'),
-            r"'bias': user_ridge: .*greater than 0",
+            r"'bias': user_ridge: -2 is not above 0",
         ),
         (TINY.replace("shots = [2, 3]", "shots = [-1]"), r"shots: -1 is below 0"),
         (TINY.replace("shots = [2, 3]", "shots = ['all']"), r"shots"),
@@ -166,9 +166,9 @@ def test_a_suite_without_tuned_rows_is_dumped_as_before():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("budget = 20", "budgte = 20"), "bias.toml: unknown key 'learners.0.tuned.budgte'; did you mean 'budget'"),
-        (("budget = 20", "budget = 0"), "bias.toml: learners.0.tuned.budget: .*greater than or equal to 1"),
-        (("[learners.tuned]", "[learners.made]"), "unknown key 'learners.0.made'"),
+        (("budget = 20", "budgte = 20"), "bias.toml: .*, row 1: unknown key 'tuned.budgte'; did you mean 'budget'"),
+        (("budget = 20", "budget = 0"), "bias.toml: .*learners, row 1: tuned.budget: 0 is below 1"),
+        (("[learners.tuned]", "[learners.made]"), "learners, row 1: unknown key 'made'"),
         ((TUNED[TUNED.index("[learners.tuned]") :], ""), r"row 'bias \(tuned\)' has no table \[learners.tuned\]"),
         (("[[learners]]", "[[learners"), "bias.toml: can't be read"),
         ((TUNED, "title = 'x'"), "bias.toml: "),
@@ -216,7 +216,7 @@ def test_conditions_of_unseen_items_multiply_only_the_states_that_have_them():
     [
         ("support_noise = []", "at least one value"),
         ('order = ["random", "time"]\nquery_strata = 2', "query_strata needs order"),
-        ("support_noise = [0.1, 2]", "less than or equal to 1"),
+        ("support_noise = [0.1, 2]", "protocol.support_noise: 2 is above 1"),
         ("user_ratings = [9, 3]", "not 9 and 3"),
     ],
 )

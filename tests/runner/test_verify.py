@@ -393,7 +393,7 @@ def test_a_sample_is_spread_over_learners_states_and_k_and_the_same_each_time():
         (["--state", "warm"], "--state warm: .* has no such cell"),
         (["--shots", "9"], "--shots 9: .* has no such cell"),
         (["--cell", "zz"], "--cell zz: .* has no such cell"),
-        (["--items", "texts.csv"], "--items only go with --data"),
+        (["--items", "texts.csv"], "--items only goes with --data"),
     ],
 )
 def test_a_filter_that_fits_no_cell_is_an_error_with_exit_code_2(recorded, options, said):

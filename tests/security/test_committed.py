@@ -26,7 +26,7 @@ SCORES = re.compile(
 PAIRS, STEPS = ["cell", "user", "other", "pairs", "right"], ["cell", "episode", "user", "step", "n", "se", "ae"]
 FILES = {"manifest.json", "scores.parquet", "pairs.parquet", "steps.parquet", "curves.csv", "leaderboard.csv",
          "leaderboard.json", "leaderboard.md", "leaderboard.tex", "report.html"}  # fmt: skip
-MANIFEST = {"cells", "command", "datasets", "environment", "name", "schema", "splits", "suite"}
+MANIFEST = {"cells", "command", "datasets", "environment", "name", "nodes", "schema", "splits", "suite"}
 DATASET = {"citation", "homepage", "licence", "notes", "scale", "sha256", "sources", "text_sha256", "features_sha256",
            "kind"}  # fmt: skip
 CELL = {"code_hash", "dataset_sha256", "eligible_users", "excluded_users", "features_sha256", "loaded",

@@ -19,7 +19,7 @@ from fewrec.data.readers.packed import open_bytes
 from fewrec.data.readers.raw import RawFiles
 from fewrec.data.readers.text import item_text, join_genres, plain_text
 from fewrec.data.validate import RawRatings
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 _BLOCK = 1 << 24  # bytes parsed at once; the longest line, a review or a product, has to fit
 _NULL = re.compile(rb"(?:^|[}\n])\s*null")
@@ -67,7 +67,7 @@ def _read(reviews: Path, names: dict[str, pa.DataType], products: Path, item: st
         reason = str(error).splitlines()[0]
         raise _first_bad_line(reviews, names) or DataError(f"{reviews}: not JSON lines ({reason})") from None
     except UNREADABLE as error:
-        raise DataError(f"{reviews}: can't be read ({error})") from None
+        raise DataError(f"{reviews}: can't be read ({reason_of(error)})") from None
 
     def where(row: int) -> str:
         lines = (number for number, line in _lines(reviews) if line.strip())
@@ -93,7 +93,7 @@ def _products(path: Path, wanted: set[str], item: str, genres: str) -> tuple[np.
             key = entry[item]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"{path.name}:{number}: not a JSON object with a field {item}") from None
-        if key in wanted:
+        if isinstance(key, str) and key in wanted:
             ids.append(key)
             titles.append(_title(entry.get("title")))
             kinds.append(_kinds(entry.get(genres)))
@@ -122,14 +122,15 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with open_bytes(path) as stream:
             yield from enumerate(stream, 1)
     except UNREADABLE as error:
-        raise DataError(f"{path}: can't be read ({error})") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)})") from None
 
 
 class _Watched(io.RawIOBase):
     """A stream that is looked at before Arrow's parser sees it: a line that is ``null`` makes that one crash."""
 
     def __init__(self, stream: Any, first_bad_line: Callable[[], DataError | None]) -> None:
-        self._stream, self._first_bad_line, self._tail = stream, first_bad_line, b" "
+        self._stream, self._first_bad_line = stream, first_bad_line
+        self._tail: bytes | None = b" "
 
     def readable(self) -> bool:
         return True

@@ -22,7 +22,8 @@ def read(folder: Path, name: str = "") -> RawFiles:
     ``{set}.json`` maps a user to a list of items, ``{set}_y.json`` to their ratings; ``user_profile.json`` maps a user
     to codes, of which the first is the user's own.
     """
-    users, items, ratings, places, sets = [], [], [], [], {}
+    users, items, ratings, places = [], [], [], []
+    sets: dict[str, int] = {}
     for which, meta_set in enumerate(META_SETS):
         file = folder / f"{meta_set}.json"
         of_items, of_ratings = (_mapping(folder / f"{meta_set}{ending}.json") for ending in ("", "_y"))
@@ -60,7 +61,7 @@ def read(folder: Path, name: str = "") -> RawFiles:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_id(value: Any) -> bool:
@@ -70,6 +71,7 @@ def _is_id(value: Any) -> bool:
 def _mapping(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(found, ensure_ascii=False).encode()  # half a character is an error of UTF-8, which is a ValueError
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import pandas as pd
 
 from fewrec.data.parquet import read_flat
 from fewrec.data.readers.packed import open_bytes
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "double colon", " ": "space"}
 UNREADABLE = (OSError, EOFError, zlib.error)  # what reading a file raises, one packed by gzip too
@@ -72,6 +73,10 @@ def first_row(path: Path, delimiter: str | None = None) -> tuple[list[str], str]
     lines = [line for line in text.splitlines()[:50] if line.strip()]
     if not lines:
         raise DataError(f"{path}: the file is empty")
+    if re.match(r"\s*<(!doctype|html|\?xml)", lines[0], re.IGNORECASE):
+        raise DataError(f"{path}:1: this is a web page, not a table; the download may have gone wrong")
+    if lines[0].lstrip().startswith(("{", "[")):
+        raise DataError(f"{path}:1: this is JSON, not a table; write it as CSV, one rating a line")
     if delimiter is None:
         delimiter = _guess_delimiter(lines, path)
     delimiter = {name: character for character, name in DELIMITERS.items()}.get(delimiter, delimiter)
@@ -160,11 +165,15 @@ def _bytes(path: Path, limit: int = -1) -> bytes:
         with open_bytes(path) as stream:
             return stream.read(limit)
     except UNREADABLE as error:
-        raise DataError(f"{path}: can't be read ({error})") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)})") from None
 
 
 def _text(path: Path, colons_to_tabs: bool, limit: int = -1) -> str:
     content = _bytes(path, limit)
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}:1: not UTF-8 but UTF-16; save it as UTF-8")
+    if content[:4] == b"PK\x03\x04":
+        raise DataError(f"{path}: this is a spreadsheet or a ZIP archive, not a text file; save the table as CSV")
     if b"\0" in content[:_SAMPLE]:
         raise DataError(f"{path}:1: not a text file in UTF-8; save it as UTF-8 text (or give it the ending .parquet)")
     if limit > 0 and len(content) == limit:
@@ -221,8 +230,15 @@ def _ragged(table: OwnTable, error: Exception) -> DataError:
             if fields:
                 width = len(fields) if width is None else width
                 if len(fields) > width:
-                    return DataError(f"{table.path}:{line}: {len(fields)} columns, but {width} in the first line")
+                    said = f"{len(fields)} columns, but {width} in the first line"
+                    if _quoting(table.path) != csv.QUOTE_NONE:
+                        said += f" (a value with a {DELIMITERS[delimiter]} in it needs quotes)"
+                    return DataError(f"{table.path}:{line}: {said}")
             line = lines.line_num + 1
     except csv.Error as problem:
         return DataError(f"{table.path}:{line}: {problem}")
+    opened = re.search(r"EOF inside string starting at row (\d+)", str(error))
+    if opened:
+        row = int(opened[1]) - int(table.header)
+        return DataError(f'{table.path}:{table._line(row)}: a quote (") is opened there, and never closed')
     return DataError(f"{table.path}: not a readable table ({str(error).strip()})")

@@ -11,7 +11,7 @@ import pandas as pd
 from fewrec.data.readers.raw import Layout, RawFiles, first_line, read_fields
 from fewrec.data.readers.text import item_text, plain_text
 from fewrec.data.validate import RawRatings
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 NOT_RATED = 99
 
@@ -67,7 +67,7 @@ def _jokes(path: Path) -> tuple[np.ndarray, pd.DataFrame]:
     try:
         parts = re.split(r"(?m)^(\d+):\s*$", path.read_text(encoding="latin-1"))
     except OSError as error:
-        raise DataError(f"{path}: can't be read ({error})") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)})") from None
     if len(parts) < 3:
         raise DataError(f"{path}:1: no joke begins with its number and a colon")
     titles = [plain_text(html) for html in parts[2::2]]

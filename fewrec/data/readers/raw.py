@@ -17,7 +17,7 @@ import pandas as pd
 from fewrec.data.readers.delimited import UNREADABLE, not_utf8
 from fewrec.data.readers.packed import open_bytes
 from fewrec.data.validate import RawRatings
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def read_fields(
     except (ValueError, OverflowError, RuntimeWarning) as error:
         raise _no_number(path, layout, width, numbers, error) from None
     except UNREADABLE as error:
-        raise DataError(f"{path}: can't be read ({error})") from None
+        raise DataError(f"{path}: can't be read ({reason_of(error)})") from None
     if layout.header and (lacking := [name for name in numbers if name not in frame.columns]):
         shown = ", ".join(map(str, frame.columns[:12]))
         raise DataError(f"{path.name}:1: no column '{lacking[0]}' among {shown}")

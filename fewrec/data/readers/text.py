@@ -13,6 +13,7 @@ from fewrec.data.table import TEXT_COLUMNS
 # "Title (1995)", with a mark such as "(V)" behind it in a few.
 _YEAR_AT_END = re.compile(r"^(.*?)\s*\((\d{4})\)(?:\s*\([A-Z/]{1,3}\))?\s*$")
 _TAG = re.compile(r"<[a-zA-Z/!][^>]*(?:>|$)")  # one that is cut off at the end is a tag too
+_HALF = re.compile("[\ud800-\udfff]")  # of a character of UTF-16, as "\\ud83d" in JSON
 _NO_GENRE = {"", "unknown", "(no genres listed)"}
 
 
@@ -32,7 +33,7 @@ def plain_text(text: str) -> str:
     """Return text without HTML tags and entities, and with single spaces."""
     if "<" in text or "&" in text:
         text = html.unescape(html.unescape(_TAG.sub(" ", text)))  # twice: "&amp;amp;" is common in scraped text
-    return " ".join(text.split())
+    return " ".join(_HALF.sub("\ufffd", text).split())
 
 
 def join_genres(genres: list[str]) -> str:

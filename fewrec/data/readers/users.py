@@ -22,7 +22,7 @@ def user_features(table: OwnTable, user: str, wanted: np.ndarray) -> tuple[pd.Da
         DataError: for a user that comes twice, for a table without a usable column, and if no rated user is in it.
     """
     if not len(table.frame):
-        raise DataError(f"{table.path}: the table has no rows")
+        raise DataError(f"{table.path}: the file ends before its first user")
     codes, ids = code_ids(table.frame[user], "user", table.where)
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
@@ -47,7 +47,7 @@ def user_features(table: OwnTable, user: str, wanted: np.ndarray) -> tuple[pd.Da
         elif values.nunique() > MAX_CATEGORIES:
             notes.append(f"{table.path.name}: not used: {name} ({values.nunique():,} categories)")
         else:
-            features[name] = values.fillna("").astype(object)
+            features[name] = values.astype(object).where(values.notna(), "")
     if not features:
         raise DataError(f"{table.path}: no column of numbers or of at most {MAX_CATEGORIES} categories beside '{user}'")
     frame = pd.DataFrame(features).take(np.maximum(rows, 0)).reset_index(drop=True)

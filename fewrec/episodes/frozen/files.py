@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from fewrec.data.parquet import BROKEN, bounded_table
 from fewrec.episodes.frozen.layout import FORMAT, FileRecord
-from fewrec.errors import DataError
+from fewrec.errors import DataError, reason_of
+from fewrec.validation import first_problem
 
 Record = TypeVar("Record", bound=BaseModel)
 _LARGEST_JSON = 1 << 26
@@ -47,19 +48,16 @@ def read_json(path: Path, model: type[Record], sha256: str | None = None) -> Rec
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON ({_first_line(error)}); export the episodes again") from None
+        raise DataError(f"{path}: not readable as JSON ({reason_of(error)}); export the episodes again") from None
     found = value.get("format") if isinstance(value, dict) else None
     if not isinstance(found, int) or isinstance(found, bool):
         raise DataError(f"{path}: not a record of frozen episodes; export the episodes again")
     if found != FORMAT:
-        raise DataError(f"{path}: written in format {found}, this fewrec reads format {FORMAT}")
+        raise DataError(f"{path}: written in format {found}, this fewrec reads format {FORMAT}; export it again")
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        said = " ".join(problem["msg"].removeprefix("Value error, ").split())
-        raise DataError(f"{path}: broken{f' at {key!r}' if key else ''} ({_first_line(said)})") from None
+        raise DataError(f"{path}: broken ({_first_line(first_problem(error))}); export the episodes again") from None
 
 
 def read_parquet(path: Path, record: FileRecord, schema: pa.Schema) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from fewrec.episodes.protocol import Protocol
 from fewrec.episodes.sampler import EpisodeSampler, Shots
 from fewrec.episodes.split import Pool, Split, split_dataset
 from fewrec.episodes.support import Episodes
-from fewrec.errors import FolderError, SuiteError
+from fewrec.errors import FolderError, SuiteError, reason_of
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def write_export(
             part.rename(folder)  # an empty folder of that name is replaced
     except OSError as error:
         raise FolderError(
-            f"--out {folder}: can't be written ({error.strerror or error}); choose another --out"
+            f"--out {folder}: can't be written ({reason_of(error)}); choose another --out"
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)

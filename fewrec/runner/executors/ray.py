@@ -28,7 +28,7 @@ from fewrec.data.weights import find_weights
 from fewrec.errors import DataError, FewrecError, SuiteError
 from fewrec.learners.registry import learner_class
 from fewrec.runner.cell import CellSpec, code_hash
-from fewrec.runner.environment import describe
+from fewrec.runner.environment import available_threads, describe
 from fewrec.runner.executors import Ended
 from fewrec.runner.executors.ray_tasks import Answer, RunSetUp, StoredState, Sums, probe, run_task
 from fewrec.runner.executors.shared import bare
@@ -86,14 +86,15 @@ class RayExecutor:
 
     def _connect(self, address: str | None) -> None:
         where = f"--ray-address {address}" if address else "--executor ray"
-        local = {} if address else {
-            "num_cpus": self.threads * (self.jobs or max(os.cpu_count() or 1, self.threads) // self.threads),
-            "include_dashboard": False, "_node_ip_address": "127.0.0.1",
-        }  # fmt: skip
+        quietly = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
             with _quiet():
-                # "local" begins a Ray of its own, whatever RAY_ADDRESS and earlier ones on this machine say
-                self._ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **local)
+                if address:
+                    self._ray.init(address, **quietly)
+                    return
+                workers = self.jobs or max(available_threads() // self.threads, 1)
+                with _on_loopback():  # "local": a Ray of its own, whatever RAY_ADDRESS says and else runs here
+                    self._ray.init("local", num_cpus=workers * self.threads, include_dashboard=False, **quietly)
         except Exception as error:  # ConnectionError, RuntimeError (another version of Ray or Python), ValueError ...
             reason = " ".join(str(error).split())[:300]
             raise FewrecError(f"{where}: Ray can't be reached or started ({type(error).__name__}: {reason})") from None
@@ -288,6 +289,23 @@ def _quiet() -> Iterator[None]:
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that is started meanwhile listen on this machine's loopback interface alone.
+
+    Ray does so of itself where it has no clusters (macOS, Windows); elsewhere it turns 127.0.0.1 into the address that
+    others reach, asking a public name server for the way there.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _name(node: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fewrec.checksums import sha256_of
+from fewrec.data.download import sha256_of
 from fewrec.data.fetch import locked
 from fewrec.data.weights import PATTERNS, Weights, use_weights
 from fewrec.errors import DataError

@@ -1,0 +1,217 @@
+"""Frozen episodes that were changed or broken, and predictions that don't fit them."""
+
+from tests.bad_inputs.case import Case, cut, parquet, replaced
+
+IMPORT = "episodes import frozen"
+SCORE = "score bad.csv --episodes "
+ONE = "frozen/mine/user-cold/seed-0/n2-k1-q6"
+HEAD = "episode,user,item,prediction\n"
+
+CASES = (
+    Case(
+        "no such export",
+        "episodes import nowhere",
+        "nowhere: no frozen episodes there (neither export.json nor episode.json); give --out of the export",
+    ),
+    Case(
+        "a folder without episodes",
+        "episodes import stuff",
+        "stuff: no frozen episodes there (neither export.json nor episode.json); give --out of the export",
+        files={"stuff/": ""},
+    ),
+    Case(
+        "a file in place of an export",
+        "episodes import mine.csv",
+        "mine.csv: no frozen episodes there (neither export.json nor episode.json); give --out of the export",
+    ),
+    Case(
+        "a record that isn't JSON",
+        IMPORT,
+        "frozen/export.json: not readable as JSON (the mistake is in line 1, column 2); export the episodes again",
+        needs="frozen",
+        files={"frozen/export.json": "{"},
+    ),
+    Case(
+        "a record that is something else",
+        IMPORT,
+        "frozen/export.json: not a record of frozen episodes; export the episodes again",
+        needs="frozen",
+        files={"frozen/export.json": "[1, 2]"},
+    ),
+    Case(
+        "a record of another format",
+        IMPORT,
+        "frozen/export.json: written in format 7, this fewrec reads format 1; export it again",
+        needs="frozen",
+        files={"frozen/export.json": replaced('"format": 1', '"format": 7')},
+    ),
+    Case(
+        "a record that lacks a key",
+        IMPORT,
+        "frozen/export.json: broken ('fewrec' is missing); export the episodes again",
+        needs="frozen",
+        files={"frozen/export.json": '{"format": 1, "suite": "own"}'},
+    ),
+    Case(
+        "a task's record that was edited",
+        IMPORT,
+        "frozen/mine/user-cold/seed-0/n2-k1-q6/episode.json: its SHA-256 is not the recorded one; export the episodes again",
+        needs="frozen",
+        files={f"{ONE}/episode.json": replaced('"n_query": 6', '"n_query": 7')},
+    ),
+    Case(
+        "a support that was cut off",
+        IMPORT,
+        "frozen/mine/user-cold/seed-0/n2-k1-q6/support.parquet: its SHA-256 is not the recorded one; export the episodes again",
+        needs="frozen",
+        files={f"{ONE}/support.parquet": cut},
+    ),
+    Case(
+        "a query with other columns",
+        IMPORT,
+        "frozen/mine/user-cold/seed-0/n2-k1-q6/query.parquet: its SHA-256 is not the recorded one; export the episodes again",
+        needs="frozen",
+        files={f"{ONE}/query.parquet": parquet(episode=[0], user=[0], item=[0], rating=[5])},
+    ),
+    Case(
+        "answers that are gone",
+        f'list(load("{ONE}"))[0].answers()',
+        "frozen/mine/user-cold/seed-0/n2-k1-q6/answers.parquet: not there; only who has the answers can score predictions",
+        needs="frozen",
+        files={f"{ONE}/answers.parquet": None},
+    ),
+    Case(
+        "exporting onto an export of something else",
+        "episodes export own.toml --data mine.csv --out frozen --seed 1",
+        "--out frozen: it holds another export (export.json differs); choose another --out, or remove the folder",
+        needs="frozen",
+    ),
+    Case(
+        "exporting into a folder of something else",
+        "episodes export own.toml --data mine.csv --out stuff",
+        "--out stuff: there is something else already; choose another --out",
+        files={"stuff/notes.txt": "mine\n"},
+    ),
+    Case(
+        "exporting below a file",
+        "episodes export own.toml --data mine.csv --out mine.csv/x",
+        "--out mine.csv/x: can't be written (a file stands where a folder should be); choose another --out",
+    ),
+    Case(
+        "exporting a suite that isn't there",
+        "episodes export quik --out x",
+        "unknown suite 'quik'; did you mean 'quick'?",
+    ),
+    Case("no such predictions", SCORE + ONE, "bad.csv: no such file", needs="frozen"),
+    Case(
+        "predictions in another form",
+        "score bad.npy --episodes " + ONE,
+        "bad.npy: predictions come as .parquet or .csv",
+        needs="frozen",
+        files={"bad.npy": b"\x93NUMPY"},
+    ),
+    Case(
+        "predictions for episodes that aren't there",
+        SCORE + "nowhere",
+        "nowhere: no frozen episodes there (neither export.json nor episode.json); give --out of the export",
+        files={"bad.csv": HEAD},
+    ),
+    Case(
+        "empty predictions",
+        SCORE + ONE,
+        "bad.csv: not a readable CSV file (it is empty)",
+        needs="frozen",
+        files={"bad.csv": ""},
+    ),
+    Case(
+        "predictions without a row",
+        SCORE + ONE,
+        "bad.csv: no prediction for episode 0, user 0, item 12 of mine/user-cold/seed-0/n2-k1-q6 (48 of 48 are missing)",
+        needs="frozen",
+        files={"bad.csv": HEAD},
+    ),
+    Case(
+        "predictions without the column",
+        SCORE + ONE,
+        "bad.csv: no column 'prediction' among 'episode', 'user', 'item', 'score'",
+        needs="frozen",
+        files={"bad.csv": "episode,user,item,score\n0,0,1,3\n"},
+    ),
+    Case(
+        "predictions of several tasks that don't say which",
+        SCORE + "frozen",
+        "bad.csv: no column 'task' among 'episode', 'user', 'item', 'prediction' (there are several tasks: name each row's, or give --episodes the folder of one)",
+        needs="frozen",
+        files={"bad.csv": HEAD + "0,0,1,3\n"},
+    ),
+    Case(
+        "predictions of a task that isn't there",
+        SCORE + "frozen",
+        "bad.csv: row 1 (episode 0, user 0, item 1, prediction 3): of no task of the episodes ('mine/warm'; known: mine/user-cold/seed-0/n2-k1-q6, mine/user-cold/seed-0/n2-k3-q6); 1 such row",
+        needs="frozen",
+        files={"bad.csv": "task," + HEAD + "mine/warm,0,0,1,3\n"},
+    ),
+    Case(
+        "a prediction of nothing that was asked for",
+        SCORE + ONE,
+        "bad.csv: row 1 (episode 99, user 0, item 1, prediction 3): no query rating of the episodes; 1 such row",
+        needs="frozen",
+        files={"bad.csv": HEAD + "99,0,1,3\n"},
+    ),
+    Case(
+        "an episode that is a word",
+        SCORE + ONE,
+        "bad.csv: row 1 (episode first, user 0, item 1, prediction 3): episode is no whole number; 1 such row",
+        needs="frozen",
+        files={"bad.csv": HEAD + "first,0,1,3\n"},
+    ),
+    Case(
+        "a user with a decimal",
+        SCORE + ONE,
+        "bad.csv: row 1 (episode 0, user 0.5, item 1, prediction 3): user is no whole number; 1 such row",
+        needs="frozen",
+        files={"bad.csv": HEAD + "0,0.5,1,3\n"},
+    ),
+    Case(
+        "predictions in Latin-1",
+        SCORE + ONE,
+        "bad.csv: not a readable CSV file (it is not UTF-8; save it as UTF-8)",
+        needs="frozen",
+        files={"bad.csv": HEAD.encode() + "é,0,1,3\n".encode("latin-1")},
+    ),
+    Case(
+        "text that is called .parquet, as predictions",
+        "score bad.parquet --episodes " + ONE,
+        "bad.parquet: not a readable Parquet file (it is damaged, or of another kind); write the predictions again",
+        needs="frozen",
+        files={"bad.parquet": HEAD},
+    ),
+    Case(
+        "predictions that are words in a Parquet file",
+        "score bad.parquet --episodes " + ONE,
+        "bad.parquet: column 'prediction' has to hold numbers",
+        needs="frozen",
+        files={"bad.parquet": parquet(episode=[0], user=[0], item=[1], prediction=["three"])},
+    ),
+    Case(
+        "a label that is a trivial row's",
+        SCORE + ONE + " --label bias",
+        "--label 'bias': is a row of the table already; give another",
+        needs="frozen",
+        files={"bad.csv": HEAD},
+    ),
+    Case(
+        "an empty label",
+        SCORE + ONE + " --label ''",
+        "--label '': is empty; give another",
+        needs="frozen",
+        files={"bad.csv": HEAD},
+    ),
+    Case(
+        "scores into a folder of something else",
+        SCORE + ONE + " --out stuff",
+        "--out stuff: there is something already; choose another folder",
+        needs="frozen",
+        files={"bad.csv": HEAD, "stuff/notes.txt": "mine\n"},
+    ),
+)
