@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+AGAIN = "~"  # before a phase that goes on after another one inside it
 PHASES = ("fetching", "loading", "prepare", "meta-fit", "adapt", "writing", "reporting")
 
 
@@ -25,9 +26,9 @@ class Teller:
         self.log, self.target, self.seconds = log.open("a", buffering=1), target, seconds
         self.now = "starting"
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: str, mark: str = "") -> None:
         self.now = phase
-        self.log.write(f"{phase}\n")
+        self.log.write(f"{mark}{phase}\n")
 
     @contextmanager
     def inside(self, phase: str) -> Iterator[None]:
@@ -35,7 +36,7 @@ class Teller:
         self.begin(phase)
         self.sleep()
         yield
-        self.begin(before)
+        self.begin(before, AGAIN)
 
     def sleep(self) -> None:
         if self.now == self.target:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 from .campaign import Campaign, fault
-from .child import PHASES
+from .child import AGAIN, PHASES
 from .report import Row
 from .world import Ended, Place
 
 KILLS, LEAST = 50, 5  # in all, and in each phase
 # Seconds slept at each seam of a phase that is drawn out, and how long one occurrence of it then takes at least.
-PAUSE = {"fetching": 0.2, "loading": 0.15, "prepare": 0.9, "meta-fit": 0.9, "adapt": 0.1, "writing": 0.2,
+PAUSE = {"fetching": 0.2, "loading": 0.15, "prepare": 0.9, "meta-fit": 0.9, "adapt": 0.3, "writing": 0.2,
          "reporting": 0.15}  # fmt: skip
 WINDOW = {"fetching": 1.2, "loading": 0.5, "prepare": 0.6, "meta-fit": 0.7, "adapt": 0.2, "writing": 0.6,
           "reporting": 0.9}  # fmt: skip
@@ -92,7 +92,7 @@ def hit(campaign: Campaign, place: Place, phase: str, rng: random.Random, number
         process = campaign.world.start(place, phase, PAUSE[phase])
         process.wait_for(phase, rng.randint(1, campaign.seen[phase]))
         time.sleep(rng.uniform(0, WINDOW[phase]))
-        met = (process.phases() or ["starting"])[-1]
+        met = (process.phases() or ["starting"])[-1].removeprefix(AGAIN)
         if process.popen.poll() is None:
             process.signal(number)
         return met, process.end()

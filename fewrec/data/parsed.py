@@ -47,7 +47,7 @@ def parsed(
     if folder.is_dir():
         try:
             return _load(folder, card)
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except Exception as error:  # NumPy's and Arrow's readers end in many kinds of error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             (notify or to_stderr)(f"{folder}: damaged ({reason}): its text is read again")
     dataset = read()

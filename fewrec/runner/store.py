@@ -165,8 +165,7 @@ class RunFolder:
             return None
         blocks = [block_file(folder, start // spec.block).name for start in range(0, spec.episodes, spec.block)]
         present = {file.name for file in folder.iterdir()}
-        lacking = sorted({*blocks, *record.get("files", {}), "timing.json"} - present)
-        if lacking:
+        if not {*blocks, *recorded_sums(folder), "timing.json"} <= present:
             (folder / "cell.json").unlink()  # until it is complete again
             return None
         if "begun.json" not in present:
@@ -260,25 +259,38 @@ class RunFolder:
 
     def read_state(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Return the tensors and the record of a finished meta-fit, or None where there is none or it is damaged."""
-        folder = self.path / "meta" / key
-        record, state = _object(folder / "meta.json"), folder / "state.safetensors"
-        if not record:
-            if (folder / "meta.json").exists():
-                self.warn(f"{folder / 'meta.json'}: damaged; the meta-fit is made anew")
-            return None
+        record, state = self._fit_record(key), self._state_file(key)
         try:
-            if record.get("state_sha256") not in (None, sha256_of(state)):  # earlier versions recorded none
-                raise SafetensorError("its SHA-256 is not the recorded one")
-            return load_file(state), record
+            return None if record is None else (load_file(state), record)
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             self.warn(f"{state}: damaged ({' '.join(str(error).split())}); the meta-fit is made anew")
             return None
 
     def state_bytes(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
-        """Return the bytes of the tensors' file and the record of a finished meta-fit, or None."""
-        folder = self.path / "meta" / key
-        record = _object(folder / "meta.json")
-        return ((folder / "state.safetensors").read_bytes(), record) if record else None
+        """Return the bytes of the tensors' file and the record of a finished meta-fit, or None likewise."""
+        record = self._fit_record(key)
+        return None if record is None else (self._state_file(key).read_bytes(), record)
+
+    def _state_file(self, key: str) -> Path:
+        return self.path / "meta" / key / "state.safetensors"
+
+    def _fit_record(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a meta-fit whose state is as it was written; a damaged one is warned of."""
+        state = self._state_file(key)
+        file = state.with_name("meta.json")
+        record = _object(file)
+        if not record:
+            if file.exists():
+                self.warn(f"{file}: damaged; the meta-fit is made anew")
+            return None
+        try:
+            if record.get("state_sha256") in (None, sha256_of(state)):  # earlier versions recorded none
+                return record
+            reason = "its SHA-256 is not the recorded one"
+        except OSError as error:
+            reason = reason_of(error)
+        self.warn(f"{state}: damaged ({reason}); the meta-fit is made anew")
+        return None
 
     def _replace(self, path: Path, write: Any) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -12,6 +12,7 @@ from benchmarks.faults.campaign import FAULTS, STEPS
 from benchmarks.faults.child import PHASES
 from benchmarks.faults.damage import flip, tear
 from benchmarks.faults.endurance import measured, slope_of
+from benchmarks.faults.page_checksums import count
 from benchmarks.faults.report import Row, markdown, merged, read, write
 from benchmarks.faults.world import Ended, archive_of, complete_files, differences, final_state
 
@@ -96,6 +97,11 @@ def test_the_slope_is_that_of_the_textbook():
 def test_the_peak_of_a_process_is_measured():
     _, processor, megabytes, code = measured([sys.executable, "-c", "x = bytearray(200 * 2**20); exit(3)"], {})
     assert code == 3 and processor > 0 and megabytes > 200
+
+
+def test_a_page_checksum_guards_pages_and_not_the_footer():
+    size, found = count(flips=300)
+    assert found["refused"] > 250 and found["believed, pages"] == 0 and found.total() == 300 <= size
 
 
 def test_archives_are_the_same_bytes_each_time():

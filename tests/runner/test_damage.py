@@ -103,6 +103,8 @@ def test_a_damaged_meta_fit_is_said_and_made_anew(again, tmp_path, spoil, file):
     before = score_bytes(out)
     spoil(next(out.glob(f"meta/*/{file}")))
     shutil.rmtree(cell_of(out, "mf-foldin"))
+    folder = store.RunFolder(out)
+    assert folder.state_bytes(next(out.glob("meta/*")).name) is None, "it would go to the nodes of a cluster"
     told = again()
     assert len(told.lines) == 1 and file in told.lines[0] and "the meta-fit is made anew" in told.lines[0]
     assert "meta-fit" in told.phases and score_bytes(out) == before

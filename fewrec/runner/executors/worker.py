@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from fewrec.data.fetch import to_stderr
 from fewrec.learners.registry import add_plugin_file
 from fewrec.runner.executors.shared import read_shared
 from fewrec.runner.splits import Splits
@@ -49,9 +50,8 @@ def main(descriptor: int) -> None:
     for plugin in set_up.plugins:
         add_plugin_file(Path(plugin))
     datasets = read_shared(set_up.descriptor, set_up.places)
-    runner = UnitRunner(
-        Splits(datasets), torch.device(set_up.device), Path(set_up.cache), RunFolder(Path(set_up.folder)).read_state
-    )
+    folder = RunFolder(Path(set_up.folder), lambda text: to_stderr(f"warning: {text}"))
+    runner = UnitRunner(Splits(datasets), torch.device(set_up.device), Path(set_up.cache), folder.read_state)
     connection.send("ready")
     while True:
         try:
