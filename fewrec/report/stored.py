@@ -65,7 +65,7 @@ def _plain(value: Any) -> bool:
 
 _SCALE = (_two, {"low": _number, "high": _number})
 _SPEC = {
-    "dataset": _text, "meta_dataset?": _text, "protocol": {"state?": _text, "*": (_plain, [_plain])}, "n_users": _whole,
+    "dataset": _text, "meta_dataset?": _text, "protocol": {"state?": _text, "k_max?": _whole, "*": (_plain, [_plain])}, "n_users": _whole,
     "k_shot": (_whole, _rest), "n_query": _whole, "episodes": _whole, "seed": _whole, "learner": _text, "label?": _text,
     "config?": _object, "ndcg_at?": (_rank, [_rank]), "top_at?": _rank,
 }  # fmt: skip
