@@ -138,6 +138,22 @@ def test_ratings_near_the_end_of_what_a_number_holds_are_read_without_a_warning(
         assert load_own("my.csv").scale.high == 1.7e308
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (f"1,10,{'1' * 400},5", rf"my\.csv:2: rating '{'1' * 400}' is not a finite number"),
+        ("1,10,3,1e300", r"my\.csv:2: timestamp '1e\+300' is too large for seconds since 1970"),
+        (f"1,10,3,{'1' * 400}", r"my\.csv:2: timestamp '1+' is neither seconds since 1970 nor a date like 2005-03-31"),
+    ],
+)
+def test_a_number_beyond_every_type_is_named(own, row, message):
+    (own / "my.csv").write_text(f"user,item,rating,timestamp\n{row}\n2,10,4,6\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=f"^{message}$"):
+            load_own("my.csv")
+
+
 def test_a_column_of_users_without_a_value_is_one_of_empty_categories(own):
     pq.write_table(
         pa.table({"user": [1, 2], "x": pa.array([None, None], pa.float64()), "age": [20, 30]}), own / "u.parquet"

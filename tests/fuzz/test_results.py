@@ -174,7 +174,8 @@ def test_a_saved_learner(fuzz, tmp_path):
 
     def read(folder):
         record = read_record(folder)
-        record.trained_on.seen()
+        if record.trained_on.n_items == len(data.catalog):  # of another data set it is never asked
+            record.trained_on.seen()
         differences(record, data, "abc")
         learner = load_learner(folder, ctx, record=record)
         assert learner.name == record.learner
