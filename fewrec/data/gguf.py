@@ -20,6 +20,8 @@ from fewrec.errors import DataError, reason_of
 from fewrec.seeding import digest
 
 _LAYOUT = 1  # of a converted folder; another number makes all of them anew
+WEIGHTS_A_BYTE = 8  # one bit each, which is less than any quantisation keeps
+BYTES_A_LAYER = 1000  # names, shapes and padding of its tensors alone
 _STAMP = ".converted.json"
 
 
@@ -80,6 +82,7 @@ def _unpack(file: Path, out: Path) -> None:
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(file.parent, **source)
+            _check_size(config, file.stat().st_size)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, config=config, **source)
             loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             model, report = loader.from_pretrained(
@@ -106,6 +109,20 @@ def _unpack(file: Path, out: Path) -> None:
     with quiet_transformers():
         plain.save_pretrained(out, max_shard_size="1TB")  # one file
         tokenizer.save_pretrained(out)
+
+
+def _check_size(config: Any, size: int) -> None:
+    """Raise ``ValueError`` where the header describes a model far beyond the file: it would be made in full first."""
+    width, layers, inner, heads, head, vocabulary, positions = (
+        int(getattr(config, name, None) or 0)
+        for name in ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads", "head_dim",
+                     "vocab_size", "max_position_embeddings")
+    )  # fmt: skip
+    weights = width * (vocabulary + positions) + layers * width * max(width, inner, heads * head)
+    if weights > WEIGHTS_A_BYTE * size:
+        raise ValueError(f"its header describes more than {weights:,} weights, the file has {size:,} bytes")
+    if layers * BYTES_A_LAYER > size:
+        raise ValueError(f"its header describes {layers:,} layers, the file has {size:,} bytes")
 
 
 def _is_whole(folder: Path) -> bool:

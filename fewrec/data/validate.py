@@ -72,7 +72,7 @@ def numeric_ratings(raw: RawRatings) -> np.ndarray:
     values = raw.rating
     if values.dtype == bool:
         values = values.astype(float)
-    number = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    number = to_float(values)
     bad = ~np.isfinite(number)
     if bad.any():
         row = int(np.argmax(bad))
@@ -88,6 +88,23 @@ def _why_no_rating(value: Any) -> str:
         return f"rating {shown(text)} is not a finite number"
     comma = f" (write {text.replace(',', '.')}, with a point)" if re.fullmatch(r"-?\d+,\d+", text) else ""
     return f"rating {shown(text)} is not a number{comma}"
+
+
+def to_float(column: pd.Series) -> np.ndarray:
+    """Return a column as float64 (n,), NaN where it is no number, infinite where it is too large for one."""
+    try:
+        return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    except OverflowError:  # hundreds of digits, which pandas keeps as Python's numbers
+        return np.array([_float(value) for value in column])
+
+
+def _float(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # what is none is told by the error
+    except OverflowError:
+        return np.inf
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def code_ids(ids: pd.Series, role: str, where: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
@@ -181,18 +198,19 @@ def seconds(column: pd.Series | None, where: Callable[[int], str]) -> tuple[np.n
         if pd.api.types.is_integer_dtype(column.dtype) and len(column):  # whole numbers need no copy as float64
             whole = column.to_numpy(np.int64)
             return (whole // 1000 if np.median(whole) > _MILLISECONDS else whole), ()
-        number = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        number = to_float(column)
         if np.isfinite(number).all():
             scaled = number / 1000 if np.median(number) > _MILLISECONDS else number
+            if (far := np.abs(scaled) >= 2**63).any():
+                row = int(np.argmax(far))
+                raise DataError(f"{where(row)}: timestamp '{column.iloc[row]}' is too large for seconds since 1970")
             return np.floor(scaled).astype(np.int64), ()
         # ISO dates alone: 3/4/2005 is two different days, by who reads it.
         dates = pd.to_datetime(column.astype(str), format="ISO8601", errors="coerce", utc=True)
         if dates.isna().any():
             row = int(np.argmax(dates.isna().to_numpy()))
             given = shown(str(column.iloc[row]))
-            raise DataError(
-                f"{where(row)}: timestamp {given} is neither seconds since 1970 nor a date like 2005-03-31"
-            )
+            raise DataError(f"{where(row)}: timestamp {given} is neither seconds since 1970 nor a date like 2005-03-31")
         column = dates
     if getattr(column.dt, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)

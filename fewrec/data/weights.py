@@ -163,8 +163,11 @@ def _only_gguf(repository: str, files: list[str]) -> str | None:
 
 def _weights(name: str, folder: Path, source: str, place: _Place) -> Weights:
     """Return the weights of a folder, or of a GGUF file."""
-    gguf = [folder] if folder.suffix == ".gguf" and folder.is_file() else sorted(folder.glob("*.gguf"))
-    files = sorted(folder.glob("*.safetensors"))
+    gguf, files = (
+        sorted(path for path in folder.glob(ending) if path.is_file()) for ending in ("*.gguf", "*.safetensors")
+    )
+    if folder.suffix == ".gguf" and folder.is_file():
+        gguf = [folder]
     if gguf and not files:
         if len(gguf) > 1:
             names = ", ".join(path.name for path in gguf[:3])

@@ -90,7 +90,7 @@ class FinetuneFolder:
         """Remove what a killed run left half-written, and states that are not the last."""
         last = _mapping(read_json(self.path / _CHECKPOINT)).get("state")
         for path in [*self.path.glob(".*.part"), *self.path.glob("state-*.safetensors")]:
-            if path.name != last:
+            if path.name != last and not path.is_dir():
                 path.unlink(missing_ok=True)
         shutil.rmtree(self.path / ".model.part", ignore_errors=True)
 
@@ -133,7 +133,7 @@ class FinetuneFolder:
             return None
         try:
             as_markdown(results, timings)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             said = f"{type(error).__name__}: {error}"
             raise FolderError(f"{self.path / _RESULTS}: it can't be shown ({said}); remove the folder") from None
         return results, timings

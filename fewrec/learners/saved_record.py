@@ -26,7 +26,7 @@ class TrainedOn(BaseModel):
     table_sha256: str
     text_sha256: str | None
     items_sha256: str
-    n_items: int = Field(ge=1)
+    n_items: int = Field(ge=1, lt=2**31)
     scale: tuple[float, float, float | None]
     protocol: dict[str, Any]
     split_sha256: str

@@ -36,6 +36,8 @@ def describe_class(module: str, name: str) -> Described:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         return Described(problem=f"SyntaxError in line {error.lineno} of {path.name}: {error.msg}")
+    except (RecursionError, MemoryError):  # which is what Python's parser calls too many brackets
+        return Described(problem=f"{path.name} can't be parsed: it is nested too deeply")
     except (OSError, ValueError):
         return Described()
     for node in tree.body:
@@ -77,5 +79,5 @@ def _literal(node: ast.expr | None) -> object:
         node = node.args[0] if node.args else None
     try:
         return ast.literal_eval(node) if node is not None else None
-    except ValueError:
+    except (ValueError, TypeError):  # no literal, or a set of lists
         return None

@@ -64,10 +64,11 @@ def _plain(value: Any) -> bool:
 
 
 _SCALE = (_two, {"low": _number, "high": _number})
+_PROTOCOL = {"state?": _text, "k_max?": _whole, "*": (_plain, [_plain])}
 _SPEC = {
-    "dataset": _text, "meta_dataset?": _text, "protocol": {"state?": _text, "*": (_plain, [_plain])}, "n_users": _whole,
-    "k_shot": (_whole, _rest), "n_query": _whole, "episodes": _whole, "seed": _whole, "learner": _text, "label?": _text,
-    "config?": _object, "ndcg_at?": (_rank, [_rank]), "top_at?": _rank,
+    "dataset": _text, "meta_dataset?": _text, "protocol": _PROTOCOL, "n_users": _whole, "k_shot": (_whole, _rest),
+    "n_query": _whole, "episodes": _whole, "seed": _whole, "learner": _text, "label?": _text, "config?": _object,
+    "ndcg_at?": (_rank, [_rank]), "top_at?": _rank,
 }  # fmt: skip
 _TIMES = ("prepare_s", "meta_fit_s", "episodes_per_s", "peak_mb", "device_peak_mb")
 _TIMING = {

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewrec.data.parquet import BROKEN, bounded_table, reason
+from fewrec.data.validate import to_float
 from fewrec.episodes.frozen import FrozenTask
 from fewrec.errors import DataError, nearest, reason_of
 
@@ -117,7 +118,7 @@ def _whole(path: Path, frame: pd.DataFrame, name: str) -> np.ndarray:
     number = pd.to_numeric(frame[name], errors="coerce")
     if pd.api.types.is_signed_integer_dtype(number.dtype) and not number.isna().any():
         return number.to_numpy(np.int64)
-    values = number.to_numpy(np.float64, na_value=np.nan)
+    values = to_float(frame[name])
     bad = ~(np.abs(values) < 2**53) | (values != np.floor(values))
     _refuse(path, frame, bad, f"{name} is no whole number")
     return values.astype(np.int64)

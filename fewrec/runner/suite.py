@@ -105,6 +105,11 @@ class Suite(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else (value,)
 
+    @field_validator("n_users", "shots", "n_query", "seeds", "datasets", "meta_datasets", "states")
+    @classmethod
+    def _each_once(cls, values: tuple) -> tuple:
+        return tuple(dict.fromkeys(values))
+
     @field_validator("ndcg_at")
     @classmethod
     def _one_k_is_a_number(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:

@@ -61,6 +61,9 @@ def said(folder, card: str, format: str, files: dict, stem: str = "") -> str:
          {"Gift_Cards_5.json": AMAZON["Gift_Cards_5.json"],
          "meta_Gift_Cards.json.gz": gzip.compress(b"x")[:10] + b"\xff" * 20},
          "meta_Gift_Cards.json.gz: can't be read (Error -3 while decompressing data: invalid block type)"),
+        ("amazon-2018-gift-cards", "amazon-2018",
+         AMAZON | {"Gift_Cards_5.json": lines(REVIEWS_2018[0]) + lines(REVIEWS_2018[1]).replace("A2", "A\xe9")},
+         "Gift_Cards_5.json:2: not UTF-8 (byte 0xe9 at column 32); save it as UTF-8"),
         ("amazon-2018-gift-cards", "amazon-2018", AMAZON | {"meta_Gift_Cards.json": "[" * 100_000},
          "meta_Gift_Cards.json:1: not a JSON object with a field asin"),
         ("ml-1m", "movielens-dat", ML_1M | {"ratings.dat": "1e150::661::3::978302109\n"},
@@ -130,6 +133,22 @@ def test_ratings_near_the_end_of_what_a_number_holds_are_read_without_a_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_own("my.csv").scale.high == 1.7e308
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (f"1,10,{'1' * 400},5", rf"my\.csv:2: rating '{'1' * 400}' is not a finite number"),
+        ("1,10,3,1e300", r"my\.csv:2: timestamp '1e\+300' is too large for seconds since 1970"),
+        (f"1,10,3,{'1' * 400}", r"my\.csv:2: timestamp '1+' is neither seconds since 1970 nor a date like 2005-03-31"),
+    ],
+)
+def test_a_number_beyond_every_type_is_named(own, row, message):
+    (own / "my.csv").write_text(f"user,item,rating,timestamp\n{row}\n2,10,4,6\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=f"^{message}$"):
+            load_own("my.csv")
 
 
 def test_a_column_of_users_without_a_value_is_one_of_empty_categories(own):

@@ -152,3 +152,18 @@ def test_smollm2_holds_the_numbers_of_its_gguf_file_and_knows_the_capital_of_fra
         tensor = tensors[f"{there}.weight"]
         values = torch.from_numpy(reader.dequantize(tensor.data, tensor.tensor_type))
         assert torch.equal(model.get_parameter(f"model.{here}.weight"), values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("llama.embedding_length", 2**16, r"more than [\d,]+ weights"), ("llama.block_count", 500, "500 layers")],
+)
+def test_a_header_that_describes_a_model_beyond_the_file_is_refused_before_the_model_is_made(
+    gguf_of, find, key, value, message
+):
+    file = gguf_of()
+    content = file.read_bytes()
+    at = content.index(key.encode()) + len(key) + 4  # behind the key comes the type, four bytes, then the value
+    file.write_bytes(content[:at] + value.to_bytes(4, "little") + content[at + 4 :])
+    with pytest.raises(DataError, match=rf"its header describes {message}, the file has [\d,]+ bytes"):
+        find(file)

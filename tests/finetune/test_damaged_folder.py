@@ -65,3 +65,14 @@ def test_a_configuration_of_weights_that_is_none_is_refused(tmp_path, config):
     save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors")
     with pytest.raises(DataError, match="config.json"):
         check_backbone(find_weights(tmp_path, offline=True), FinetuneOptions(backbone=str(tmp_path)))
+
+
+def test_a_folder_in_the_place_of_a_file_is_passed_over(tmp_path, folder):
+    (folder / "state-00009.safetensors").mkdir()
+    with FinetuneFolder(folder).open({}, ENVIRONMENT) as held:
+        assert held.kept()[1]["w"].tolist() == [1, 1]
+    weights = tmp_path / "weights"
+    (weights / "model.safetensors").mkdir(parents=True)
+    (weights / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="no \\*.safetensors file"):
+        find_weights(weights, offline=True)

@@ -162,10 +162,19 @@ def place(folder: Path, files: Files) -> None:
 
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
-    """Yield a folder in memory where the system has one: ten thousand inputs are ten thousand folders."""
+    """Yield a folder in memory where the system has one: ten thousand inputs are ten thousand folders.
+
+    What makes inputs is held to a limit of memory, too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if _peak()[1] and soft == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_AS, (_peak()[1] + 2 * ADDRESS_SPACE, hard))
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="fewrec-fuzz-") as folder:
-        yield Path(folder) / "input"
+        try:
+            yield Path(folder) / "input"
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @contextlib.contextmanager
@@ -182,7 +191,7 @@ def _limits(address_space: int) -> Iterator[None]:
     faulthandler.dump_traceback_later(WALL_SECONDS, exit=True)
     try:
         sys.setrecursionlimit(depth + 950)  # what a command has; Hypothesis allows more
-        if address_space and soft == resource.RLIM_INFINITY:
+        if address_space:
             resource.setrlimit(resource.RLIMIT_AS, (address_space + ADDRESS_SPACE, hard))
         signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
         yield

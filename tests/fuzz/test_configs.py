@@ -35,6 +35,12 @@ def _sample(folder: Path, most: int) -> list[dict[str, bytes]]:
     return [{path.name: path.read_bytes()} for path in files]
 
 
+@pytest.fixture(autouse=True)
+def no_entry_points(monkeypatch):
+    """Looking for installed plugins takes longer than reading a suite, once for each of its rows."""
+    monkeypatch.setattr(registry, "entry_points", lambda group: ())
+
+
 def test_a_card_of_a_data_set(fuzz, tmp_path, monkeypatch):
     monkeypatch.setenv("FEWREC_CARDS", str(tmp_path / "cards"))
     ratings = tmp_path / "mine.csv"

@@ -24,7 +24,6 @@ from fewrec.report.beside import PAIRS, STEPS, rows_beside
 from fewrec.report.comparison.integrity import check_integrity
 from fewrec.report.export import export_reference
 from fewrec.report.published import published_rows
-from fewrec.report.render import leaderboard_files
 from fewrec.report.results import load_results
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.store import RunFolder
@@ -68,9 +67,7 @@ def test_the_tables_of_a_folder_of_results(fuzz, runs, monkeypatch):
     monkeypatch.setattr("fewrec.report.figures._REPLICATES_A_ROW", 2)
 
     def read(folder):
-        results = load_results(folder)
-        leaderboard_files(results, results.leaderboard)
-        check_integrity(results)
+        check_integrity(load_results(folder))  # which makes all tables, to compare them with those that are there
 
     target = Target("results-tables", "`fewrec.report`: leaderboard, files, integrity", read)
     fuzz(target, runs, folders(runs, inside=inside_known))
@@ -177,7 +174,8 @@ def test_a_saved_learner(fuzz, tmp_path):
 
     def read(folder):
         record = read_record(folder)
-        record.trained_on.seen()
+        if record.trained_on.n_items == len(data.catalog):  # of another data set it is never asked
+            record.trained_on.seen()
         differences(record, data, "abc")
         learner = load_learner(folder, ctx, record=record)
         assert learner.name == record.learner

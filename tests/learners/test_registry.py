@@ -7,6 +7,7 @@ import pytest
 from fewrec.errors import SuiteError
 from fewrec.learners import registry
 from fewrec.learners.registry import BUILTIN, add_plugin_file, known_learners, learner_class, listed_learners
+from fewrec.learners.sources import describe_class
 
 PLUGIN = '''
 """A plugin."""
@@ -198,3 +199,11 @@ def test_a_plugin_that_raises_what_is_no_exception_or_speaks_to_the_terminal_is_
     }.items():
         (info,) = add_plugin_file(write(tmp_path, text, name))
         assert info.problem in ("Stop in line 3: end", "ValueError in line 1: \\x1b[2J")
+
+
+@pytest.mark.parametrize("text", ["x = " + "(" * 300, "x = " + "-" * 5_000 + "1", "class A:\n    needs = {[1]}\n"])
+def test_a_source_that_python_can_not_parse_or_evaluate_is_described_without_a_traceback(tmp_path, monkeypatch, text):
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path, text, "nested_source.py")
+    problem = describe_class("nested_source", "A").problem
+    assert problem is None if "class" in text else "nested" in problem

@@ -27,6 +27,7 @@ def run(new_run, scores_of):
         (("spec", "n_users"), 2**63, r"broken at 'spec\.n_users'"),
         (("spec", "protocol"), [], r"its protocol is not a table"),
         (("spec", "protocol", "state"), 3, r"broken at 'spec\.protocol\.state'"),
+        (("spec", "protocol", "k_max"), [10], r"broken at 'spec\.protocol\.k_max'"),
         (("spec", "ndcg_at"), "5", r"broken at 'spec\.ndcg_at"),
         (("spec", "config"), 7, r"broken at 'spec\.config'"),
         (("spec",), 7, r"its spec is not a table"),

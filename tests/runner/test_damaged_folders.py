@@ -73,6 +73,11 @@ def test_a_grid_beyond_a_million_cells_is_refused_before_it_is_built():
         parse_suite(text, "tiny")
 
 
+def test_a_value_that_stands_twice_in_a_list_makes_no_cell_twice():
+    twice = parse_suite(TINY.replace("seeds = [0, 1]", "seeds = [0, 1, 0]").replace("[2, 3]", "[2, 3, 3]"), "tiny")
+    assert twice.cells() == parse_suite(TINY, "tiny").cells()
+
+
 def test_conditions_that_combine_to_too_many_protocols_are_refused_before_they_are_built():
     shots = ", ".join(map(str, range(200)))
     noise = ", ".join(str(i / 100) for i in range(100))

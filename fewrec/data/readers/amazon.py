@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
-from fewrec.data.readers.delimited import UNREADABLE
+from fewrec.data.readers.delimited import UNREADABLE, not_utf8
 from fewrec.data.readers.packed import open_bytes
 from fewrec.data.readers.raw import RawFiles
 from fewrec.data.readers.text import item_text, join_genres, plain_text
@@ -74,6 +74,11 @@ def _read(reviews: Path, names: dict[str, pa.DataType], products: Path, item: st
         return f"{reviews.name}:{next((n for i, n in enumerate(lines) if i == row), row + 1)}"
 
     user, asin, rating, time = (table.column(name) for name in names)
+    try:
+        for column in (user, asin):
+            column.validate(full=True)  # the parser takes any bytes for text
+    except pa.ArrowInvalid:
+        raise not_utf8(reviews) from None
     rated = asin.dictionary_encode().unify_dictionaries()
     wanted = set(rated.chunk(0).dictionary.to_pylist()) if rated.num_chunks else set()
     frame = RawRatings(

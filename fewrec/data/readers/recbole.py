@@ -10,7 +10,7 @@ import pandas as pd
 from fewrec.data.readers.movielens_100k import GENRES
 from fewrec.data.readers.raw import Fields, Layout, RawFiles, int_ids, read_fields
 from fewrec.data.readers.text import item_text, join_genres
-from fewrec.data.validate import RawRatings
+from fewrec.data.validate import RawRatings, to_float
 from fewrec.errors import DataError
 
 _LAYOUT = Layout("\t", header=True)
@@ -55,7 +55,7 @@ def _column(fields: Fields, name: str) -> pd.Series:
 
 
 def _ages(users: Fields) -> np.ndarray:
-    found = pd.to_numeric(_column(users, "age"), errors="coerce").to_numpy(np.float64)
+    found = to_float(_column(users, "age"))
     wrong = ~(np.abs(found) < 2**53) | (found != np.floor(found))
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fewrec.data.readers.delimited import OwnTable
-from fewrec.data.validate import code_ids
+from fewrec.data.validate import code_ids, to_float
 from fewrec.errors import DataError
 
 MAX_CATEGORIES = 100  # each becomes a column; a column with more of them (names, postcodes) tells users apart, no more
@@ -41,9 +41,9 @@ def user_features(table: OwnTable, user: str, wanted: np.ndarray) -> tuple[pd.Da
         if column == user:
             continue
         name, values = column.split(":")[0], table.frame[column].replace("", np.nan)
-        number = pd.to_numeric(values, errors="coerce")
+        number = pd.Series(to_float(values))
         if number.notna().any() and (number.notna() == values.notna()).all():
-            features[name] = number.astype(np.float64)
+            features[name] = number
         elif values.nunique() > MAX_CATEGORIES:
             notes.append(f"{table.path.name}: not used: {name} ({values.nunique():,} categories)")
         else:
