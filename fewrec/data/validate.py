@@ -84,7 +84,7 @@ def _why_no_rating(value: Any) -> str:
     if pd.isna(value) or not str(value).strip():
         return "rating is missing (empty or NaN)"
     text = str(value).strip()
-    if re.fullmatch(r"[+-]?inf(inity)?", text, re.IGNORECASE):
+    if np.isinf(_float(text)):
         return f"rating {shown(text)} is not a finite number"
     comma = f" (write {text.replace(',', '.')}, with a point)" if re.fullmatch(r"-?\d+,\d+", text) else ""
     return f"rating {shown(text)} is not a number{comma}"
