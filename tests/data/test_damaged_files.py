@@ -140,7 +140,7 @@ def test_ratings_near_the_end_of_what_a_number_holds_are_read_without_a_warning(
     [
         (f"1,10,{'1' * 400},5", r"my\.csv:2: rating '1+\.\.\.' is not a finite number"),
         ("1,10,3,1e300", r"my\.csv:2: timestamp '1e\+300' is too large for seconds since 1970"),
-        (f"1,10,3,{'1' * 400}", r"my\.csv:2: timestamp '1+\.\.\.' is neither seconds since 1970 nor a date like 2005-03-31"),
+        (f"1,10,3,{'1' * 400}", r"my\.csv:2: timestamp '1+\.\.\.' is neither seconds .* nor a date like 2005-03-31"),
     ],
 )
 def test_a_number_beyond_every_type_is_named(own, row, message):
