@@ -24,11 +24,7 @@ LONG_WORK = (
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWREC_CACHE", str(root / "cache"))
-        patch.setenv("FEWREC_OFFLINE", "1")
-        yield World(root)
+    return World(tmp_path_factory.mktemp("world"))
 
 
 def refuse_long_work(monkeypatch) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from click.testing import CliRunner
 
 SUITE = """\
@@ -34,7 +35,10 @@ class World:
         shutil.copytree(self.root / "common", folder, dirs_exist_ok=True)
         for name in needs.split():
             if not (self.root / name).exists():
-                getattr(self, f"_make_{name}")(self.root / name)
+                with pytest.MonkeyPatch.context() as patch:  # the environment of this alone: a session has other tests
+                    patch.setenv("FEWREC_CACHE", str(self.root / "cache"))
+                    patch.setenv("FEWREC_OFFLINE", "1")
+                    getattr(self, f"_make_{name}")(self.root / name)
             shutil.copytree(self.root / name, folder / name)
 
     def _common(self) -> None:

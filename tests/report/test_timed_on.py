@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import fewrec
+from fewrec.checksums import unsealed
 from fewrec.data.synthetic import make_synthetic
 from fewrec.report.page import page
 from fewrec.report.render import leaderboard_files, terminal_table, write_leaderboard
@@ -51,7 +52,7 @@ def timings(folder):
 def change(folder, label, edit):
     for name, file in timings(folder):
         if name == label:
-            timing = json.loads(file.read_text())
+            timing = unsealed(json.loads(file.read_text()))
             edit(timing)
             file.write_text(json.dumps(timing))
 
