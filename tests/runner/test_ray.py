@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -116,7 +117,9 @@ class KillsANode(Reporter):
 @pytest.mark.slow
 def test_a_run_on_two_nodes_has_the_bytes_of_a_serial_one(serial, cluster, tmp):
     options, whole = serial
+    handler = signal.getsignal(signal.SIGTERM)
     fewrec.run(**options, out=tmp / "two", executor="ray", ray_address=cluster.address)
+    assert signal.getsignal(signal.SIGTERM) is handler, "Ray has taken SIGTERM, which ends a run with a line"
     assert score_bytes(tmp / "two") == score_bytes(whole) != {}
     nodes = json.loads((tmp / "two" / "manifest.json").read_text())["nodes"]
     assert {node["name"] for node in nodes} <= {"node-1", "node-2"} and {node["workers"] for node in nodes} == {1}

@@ -135,10 +135,10 @@ def test_ctrl_c_before_the_run_has_begun_is_the_same_line_and_exit_code(monkeypa
         raise KeyboardInterrupt  # as while data are fetched
 
     monkeypatch.setattr("fewrec.runner.api.plan", plan)
+    before = signal.getsignal(signal.SIGTERM)
     done = CliRunner().invoke(main, ["run", "smoke"])
     assert done.exit_code == 130 and done.stderr == "interrupted; run the same command again to go on\n"
-    before = signal.getsignal(signal.SIGTERM)
-    assert before is signal.SIG_DFL, "the handler of the run outlives it"
+    assert signal.getsignal(signal.SIGTERM) is before, "the handler of the run outlives it"
 
 
 def test_ctrl_c_in_any_other_command_is_one_line_too(monkeypatch):

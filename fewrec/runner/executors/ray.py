@@ -13,6 +13,8 @@ import io
 import ipaddress
 import logging
 import os
+import signal
+import threading
 import time
 import uuid
 import warnings
@@ -88,7 +90,7 @@ class RayExecutor:
         where = f"--ray-address {address}" if address else "--executor ray"
         quietly = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
-            with _quiet():
+            with _quiet(), _sigterm_as_it_was():
                 if address:
                     self._ray.init(address, **quietly)
                     return
@@ -277,6 +279,17 @@ def _import_ray() -> Any:
         import ray.exceptions
 
     return ray
+
+
+@contextlib.contextmanager
+def _sigterm_as_it_was() -> Iterator[None]:
+    """Take back the handler that Ray sets for SIGTERM: a run ends by its own, with a line and what is complete."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
