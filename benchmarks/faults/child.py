@@ -68,7 +68,7 @@ def draw_out(teller: Teller) -> None:
     """Put the teller into the places where phases begin and files come to be."""
     from fewrec.data import fetch, load, parsed
     from fewrec.report import render
-    from fewrec.runner import api, progress, store
+    from fewrec.runner import api, files, meta_fits, progress, store
 
     parsed.LEAST_RATINGS = 0
     teller.wrap(fetch, "_fetch_from", "fetching")
@@ -84,9 +84,9 @@ def draw_out(teller: Teller) -> None:
     progress.LineReporter.phase = phase
     teller.wrap(api, "write_leaderboard", "reporting")
     render.write_whole = drawn_out_writer(teller)
-    original = store.RunFolder._replace
+    original = files.replace_file
 
-    def replace(self: Any, path: Path, write: Callable[[Path], Any]) -> None:
+    def replace(path: Path, write: Callable[[Path], Any]) -> None:
         def in_halves(temporary: Path) -> None:
             write(temporary)
             if teller.target == "writing":
@@ -97,10 +97,11 @@ def draw_out(teller: Teller) -> None:
                 teller.sleep()
 
         with teller.inside("writing"):
-            original(self, path, in_halves)
+            original(path, in_halves)
             teller.sleep()
 
-    store.RunFolder._replace = replace
+    for module in (files, meta_fits, store):
+        module.replace_file = replace
 
 
 def drawn_out_writer(teller: Teller) -> Callable[[Path, bytes], None]:

@@ -125,11 +125,13 @@ def write_large_run(run: Path, folder: Path, rows: int, n_users: int = 1_200, bl
     The learners' errors are drawn: all see the same users, as in a real table. ``run`` gives the form of the records.
     """
     from fewrec.runner.cell import CellSpec
-    from fewrec.runner.store import RunFolder, read_json
+    from fewrec.runner.damage import read_json
+    from fewrec.runner.files import write_json
+    from fewrec.runner.store import RunFolder
 
     store = RunFolder(folder)
     manifest = read_json(run / "manifest.json")
-    store.write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", manifest)
     source = next(iter(sorted(run.glob("cells/*/cell.json"))))
     record, timing = read_json(source), read_json(source.with_name("timing.json"))
     episodes = rows // 5
@@ -146,9 +148,9 @@ def write_large_run(run: Path, folder: Path, rows: int, n_users: int = 1_200, bl
         for start in range(0, episodes, block):
             part = frame.iloc[5 * start : 5 * (start + block)]
             store.write_block(target, start // block, {"block": part}, {"batches": []})
-        store.write_json(target / "timing.json", timing)
+        write_json(target / "timing.json", timing)
         new = {**record, "spec": spec, "spec_hash": cell.spec_hash, "files": store.sums(cell)}
-        store.write_json(target / "cell.json", json.loads(json.dumps(new)))
+        write_json(target / "cell.json", json.loads(json.dumps(new)))
 
 
 def _scores(rng: np.random.Generator, user: np.ndarray, ease: np.ndarray, error: float):  # noqa: ANN202

@@ -120,7 +120,7 @@ def _section(results: Results, task: tuple, rows: pd.DataFrame) -> list[str]:
         lines += _table(line(head, *heads), table, text_columns=1)
         lines += [_coverage(scored), *_ranks(results, task), ""]
     if len(others):
-        table = ((_name(row), row["status"], markdown_text(row["reason"])) for row in others.to_dict("records"))
+        table = ([_name(row), row["status"], markdown_text(row["reason"])] for row in others.to_dict("records"))
         lines += _table(("learner", "status", "reason"), table, text_columns=3)
     signs = grouped_signs(scored)
     if signs:

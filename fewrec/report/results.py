@@ -6,8 +6,6 @@ score rows in scores.parquet. Both give the same ``Results``, in an order that o
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,16 +15,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
-from fewrec.report.beside import PAIRS, rows_beside, score_files
+from fewrec.report.beside import PAIRS, rows_beside
 from fewrec.report.files import read_json
 from fewrec.report.naming import TASK, protocol_names, row_labels, state_rank
-from fewrec.report.rows import read_rows
-from fewrec.report.stored import check_cell, check_manifest, check_timing
+from fewrec.report.stored import check_manifest
+from fewrec.report.stored_cells import (
+    checked_cell,
+    count_other_configurations,
+    joined,
+    read_blocks,
+    read_cells,
+    read_scores,
+)
 from fewrec.seeding import canonical_json
 
-SCORE_COLUMNS = ("episode", "user", "n", "auc", "pred_mean", "pred_min", "pred_max")  # those that every score row has
 _META = (
     "code_hash", "dataset_sha256", "text_sha256", "split_hash", "eligible_users", "excluded_users", "trainable_params",
 )  # fmt: skip
@@ -114,13 +117,13 @@ def load_results(path: str | Path) -> Results:
         raise DataError(f"{path}: not a folder of results (it has no manifest.json)")
     manifest = check_manifest(read_json(path / "manifest.json"), path / "manifest.json")
     if (path / "cells").is_dir():
-        metadata, unfinished = _read_cells(path / "cells")
-        _count_other_configurations(path, metadata)
-        parts = [_read_blocks(path / "cells" / m["spec_hash"], m) for m in metadata if m["status"] == "ok"]
-        scores = _joined(parts)
+        metadata, unfinished = read_cells(path / "cells")
+        count_other_configurations(path, metadata)
+        parts = [read_blocks(path / "cells" / m["spec_hash"], m) for m in metadata if m["status"] == "ok"]
+        scores = joined(parts)
     elif (path / "scores.parquet").is_file():
-        metadata, unfinished = [_checked(m, path / "manifest.json") for m in manifest.pop("cells", None) or []], ()
-        scores = _read_scores(path / "scores.parquet")
+        metadata, unfinished = [checked_cell(m, path / "manifest.json") for m in manifest.pop("cells", None) or []], ()
+        scores = read_scores(path / "scores.parquet")
     else:
         raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
     return assemble_results(path, manifest, metadata, scores, unfinished)
@@ -167,99 +170,6 @@ def _kinds(datasets: pd.Series, manifest: dict[str, Any]) -> list[str]:
     said = manifest.get("datasets")
     said = said if isinstance(said, dict) else {}
     return [(said.get(name) or {}).get("kind") or "ratings" for name in datasets]
-
-
-def _read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    metadata, unfinished = [], []
-    for cell in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if not (cell / "cell.json").is_file():
-            unfinished.append(cell.name)
-            continue
-        one = _checked(read_json(cell / "cell.json"), cell / "cell.json")
-        if one["spec_hash"] != cell.name:
-            raise DataError(f"{cell / 'cell.json'}: belongs to cell {one['spec_hash']}; remove this folder")
-        timing = cell / "timing.json"
-        one["timing"] = check_timing(read_json(timing), timing) if timing.is_file() else {}
-        metadata.append(one)
-    return metadata, tuple(unfinished)
-
-
-def _count_other_configurations(run_folder: Path, metadata: list[dict[str, Any]]) -> None:
-    """Write into each cell's metadata how many other configurations of its learner had figures in its place before.
-
-    A run moves a cell aside, into superseded/, when another configuration takes its place of the table (``row`` in
-    begun.json). A cell with the same configuration, run again with other code, is none, nor is one that gave no scores.
-    """
-    tried: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for file in run_folder.glob("superseded/*/cell.json"):
-        try:
-            row, cell = json.loads(file.with_name("begun.json").read_bytes())["row"], json.loads(file.read_bytes())
-            if cell["status"] == "ok":
-                tried[row, cell["spec"]["learner"]].add(canonical_json(cell["spec"]["config"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # what can't be read decides no figure
-    for one in metadata:
-        others: set[str] = set()
-        if tried:
-            try:
-                row = json.loads((run_folder / "cells" / one["spec_hash"] / "begun.json").read_bytes())["row"]
-                others = tried[row, one["spec"]["learner"]] - {canonical_json(one["spec"].get("config"))}
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                pass
-        one["other_configurations"] = len(others)
-
-
-def _checked(metadata: Any, file: Path) -> dict[str, Any]:
-    needed = ("spec", "spec_hash", "status")
-    if not isinstance(metadata, dict) or any(name not in metadata for name in needed):
-        raise DataError(f"{file}: a cell lacks one of {', '.join(needed)}; it was not written by fewrec")
-    if metadata.get("schema", 1) != 1:
-        raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
-    spec = metadata["spec"]
-    for name, kind, said in (("spec", dict, "a table"), ("spec_hash", str, "text"), ("status", str, "text")):
-        if not isinstance(metadata[name], kind):
-            raise DataError(f"{file}: its {name} is not {said}; it was not written by fewrec")
-    for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
-        if name not in spec:
-            raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
-    if not isinstance(spec["protocol"], dict):
-        raise DataError(f"{file}: its protocol is not a table; it was not written by fewrec")
-    return check_cell(metadata, file)
-
-
-def _read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
-    sums = metadata.get("files")  # earlier versions recorded none
-    parts = []
-    for file in score_files(folder):
-        if sums and sha256_of(file) != sums.get(file.name):
-            raise DataError(
-                f"{file}: damaged, or not of this cell (its SHA-256 is not the one in cell.json); run the suite again, "
-                "which makes it anew"
-            )
-        parts.append(_read_scores(file, metadata["spec_hash"]))
-    frame = _joined(parts)
-    if frame.duplicated(["episode", "user"]).any():
-        raise DataError(f"{folder}: a (episode, user) row occurs twice; remove this folder and run the suite again")
-    return frame
-
-
-def _read_scores(file: Path, cell: str | None = None) -> pd.DataFrame:
-    frame = read_rows(file, ("episode", "user", "n"))
-    if cell is not None:
-        if "cell" in frame:
-            raise DataError(f"{file}: it has a column 'cell', which is a reference's; run the suite again")
-        frame.insert(0, "cell", cell)
-    missing = [name for name in ("cell", *SCORE_COLUMNS) if name not in frame]
-    if missing:
-        raise DataError(f"{file}: lacks the column '{missing[0]}'; remove it and run the suite again")
-    return frame
-
-
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame({name: pd.Series(dtype="float64") for name in ("cell", *SCORE_COLUMNS, "se", "ae")})
-    return pd.concat(parts, ignore_index=True)
 
 
 def _order(metadata: dict[str, Any]) -> tuple:

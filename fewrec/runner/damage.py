@@ -27,6 +27,12 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, {} where there is none or it is not as it was written."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
 def recorded_sums(cell: Path) -> dict[str, str]:
     """Return the recorded SHA-256 of a cell's Parquet files, by name: of its record, and of its blocks' sums files."""
     sums: dict[str, str] = {}

@@ -24,6 +24,7 @@ from fewrec.runner.cell import CellSpec, code_hash
 from fewrec.runner.environment import node_kind
 from fewrec.runner.executors import Ended, Executor
 from fewrec.runner.executors.serial import SerialExecutor
+from fewrec.runner.files import write_text
 from fewrec.runner.nodes import Nodes
 from fewrec.runner.progress import Reporter
 from fewrec.runner.provenance import provenance
@@ -59,7 +60,7 @@ class CellRunner:
         self._apart = executor is not None
         if executor is None:
             watch = Watch(reporter, self.trackers.scalars, lambda: self.trackers.seconds)
-            units = UnitRunner(self._splits, device, cache, folder.read_state, watch)
+            units = UnitRunner(self._splits, device, cache, folder.meta_fits.read, watch)
             executor = SerialExecutor(units, node_kind(device, torch.get_num_threads(), 1))
         self.executor: Executor = executor
 
@@ -237,7 +238,7 @@ class CellRunner:
         if outcome.status == "timeout":
             reason = f"not finished within {self.limit:g} s"
         if outcome.trace:
-            self.folder.write_text(cell.folder / "error.txt", outcome.trace)
+            write_text(cell.folder / "error.txt", outcome.trace)
         write_record(cell, outcome.status, reason, self._splits, self.folder)
         self._ended(cell, outcome.status)
 

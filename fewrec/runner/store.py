@@ -1,34 +1,32 @@
-"""The results folder of a run: blocks, meta-fits and cell records, each written whole or not at all.
+"""The results folder of a run: blocks and cell records, and which of them are complete.
 
-Every file is written under a temporary name and renamed, so that a killed run leaves nothing half-written; its SHA-256
-is recorded, so that what a disk made of it later is noticed (``fewrec.runner.damage``). Scores, timings and environment
-are separate files; only scores must be byte-reproducible (design, contract 3).
+Every file is written whole or not at all (``fewrec.runner.files``), and its SHA-256 is recorded, so that what a disk
+made of it later is noticed (``fewrec.runner.damage``). Scores, timings and environment are separate files; only scores
+must be byte-reproducible (design, contract 3).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from fewrec.checksums import sealed, sha256_of
+from fewrec.checksums import sha256_of
 from fewrec.errors import FolderError, reason_of
 from fewrec.runner.cell import SCHEMA, CellSpec
-from fewrec.runner.damage import damaged, read_json, recorded_sums
+from fewrec.runner.damage import damaged, read_json, read_object, recorded_sums
 from fewrec.runner.environment import differences
+from fewrec.runner.files import replace_file, write_json
+from fewrec.runner.meta_fits import MetaFits
 
 TIMING_FILES = ("latency.json", "throughput.json")
 _LEAST_FREE_BYTES = 20 * 1024**2
@@ -40,6 +38,7 @@ class RunFolder:
     def __init__(self, path: Path, warn: Callable[[str], None] | None = None) -> None:
         self.path = Path(path)
         self.warn = warn or (lambda text: None)
+        self.meta_fits = MetaFits(self.path / "meta", self.warn)
         self._lock = FileLock(str(self.path / ".lock"))
 
     def open(self, manifest: dict[str, Any]) -> None:
@@ -74,7 +73,7 @@ class RunFolder:
             for stale in (*self.path.glob(".*.part"), *self.path.glob(".*.tmp"), *self.path.glob("meta/*/.*.tmp")):
                 stale.unlink(missing_ok=True)  # of a run that was killed: the lock is ours, so nobody writes there
             self._refuse_another_origin(manifest)
-            self.write_json(self.path / "manifest.json", manifest)
+            write_json(self.path / "manifest.json", manifest)
         except BaseException:
             self._lock.release()
             raise
@@ -122,23 +121,21 @@ class RunFolder:
     def begin_cell(self, spec: CellSpec, code: str) -> Path:
         """Return the cell's folder, ready for (more) blocks. What other code or configuration left is moved aside."""
         folder = self.cell(spec)
-        begun = _object(folder / "begun.json")
+        begun = read_object(folder / "begun.json")
         if folder.exists() and begun.get("code_hash") != code:
             self._set_aside(folder, begun.get("code_hash"))
         self._write_begun(spec, code)
         return folder
 
     def _write_begun(self, spec: CellSpec, code: str) -> None:
-        self.write_json(
-            self.cell(spec) / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()}
-        )
+        write_json(self.cell(spec) / "begun.json", {"schema": SCHEMA, "code_hash": code, "row": spec.row_key()})
 
     def set_aside_replaced(self, cells: list[CellSpec]) -> None:
         """Move aside what stands in the same place of the table as one of ``cells`` but differs in configuration."""
         wanted = {spec.spec_hash for spec in cells}
         rows = {spec.row_key() for spec in cells}
         for begun_file in sorted((self.path / "cells").glob("*/begun.json")):
-            begun = _object(begun_file)
+            begun = read_object(begun_file)
             if begun_file.parent.name not in wanted and str(begun.get("row")) in rows:
                 self._set_aside(begun_file.parent, begun.get("code_hash"))
 
@@ -160,7 +157,7 @@ class RunFolder:
         """
         folder = self.cell(spec)
         self._remove_damaged(folder)
-        record = _object(folder / "cell.json")
+        record = read_object(folder / "cell.json")
         if record.get("code_hash") != code or record.get("status") != "ok":
             return None
         blocks = [block_file(folder, start // spec.block).name for start in range(0, spec.episodes, spec.block)]
@@ -173,8 +170,7 @@ class RunFolder:
         return record
 
     def _remove_damaged(self, folder: Path) -> None:
-        """Remove what is not as it was written, and the scores of every block that lacks a file, so that it is redone.
-        """
+        """Remove what is not as it was written, and the scores of every block that lacks a file: it is redone."""
         for stale in folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         for file, why in damaged(folder):
@@ -184,7 +180,7 @@ class RunFolder:
     def update_record(self, spec: CellSpec, record: dict[str, Any], **entries: Any) -> None:
         """Put entries that decide no score into the record of a complete cell, where they are not there yet."""
         if any(name not in record or record[name] != value for name, value in entries.items()):
-            self.write_json(self.cell(spec) / "cell.json", {**record, **entries})
+            write_json(self.cell(spec) / "cell.json", {**record, **entries})
 
     def missing_blocks(self, spec: CellSpec, code: str) -> list[int]:
         """Return the first episode of each block of a cell that is not there; all where other code has left some."""
@@ -207,17 +203,9 @@ class RunFolder:
         """Note in the manifest which nodes timings come from."""
         manifest = read_json(self.path / "manifest.json")
         if manifest is not None:
-            self.write_json(self.path / "manifest.json", {**manifest, "nodes": nodes})
+            write_json(self.path / "manifest.json", {**manifest, "nodes": nodes})
 
     # files
-
-    def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
-        """Write a record as JSON, with the SHA-256 of its values, whole or not at all."""
-        self.write_text(path, json.dumps(sealed(dict(value)), indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-    def write_text(self, path: Path, text: str) -> None:
-        """Write a text whole or not at all."""
-        self._replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def write_block(
         self, folder: Path, number: int, frames: Mapping[str, pd.DataFrame], timing: Mapping[str, Any]
@@ -226,16 +214,16 @@ class RunFolder:
 
         Timings and checksums come first and the scores last, whose presence says that the block is complete.
         """
-        self.write_json(block_file(folder, number).with_suffix(".timing.json"), timing)
+        write_json(block_file(folder, number).with_suffix(".timing.json"), timing)
         self.write_frames(folder, f"{number:04d}", {f"{kind}-{number:04d}": frame for kind, frame in frames.items()})
 
     def write_frames(self, folder: Path, name: str, frames: Mapping[str, pd.DataFrame]) -> None:
         """Write frames as Parquet files by their names, in their order, and before them sums-NAME.json."""
         content = {f"{kind}.parquet": _parquet(frame) for kind, frame in frames.items()}
         sums = {kind: hashlib.sha256(data).hexdigest() for kind, data in content.items()}
-        self.write_json(folder / f"sums-{name}.json", {"schema": SCHEMA, "files": sums})
+        write_json(folder / f"sums-{name}.json", {"schema": SCHEMA, "files": sums})
         for file, data in content.items():
-            self._replace(folder / file, lambda temporary, data=data: temporary.write_bytes(data))
+            replace_file(folder / file, partial(Path.write_bytes, data=data))
 
     def sums(self, spec: CellSpec) -> dict[str, str]:
         """Return the SHA-256 of every file of a cell that holds scores or predictions, as they were when written."""
@@ -243,68 +231,6 @@ class RunFolder:
         sums = recorded_sums(folder)
         files = [file for file in sorted(folder.glob("*.parquet")) if not file.name.startswith(".")]
         return {file.name: sums.get(file.name) or sha256_of(file) for file in files}
-
-    def write_state(self, key: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
-        """Keep a finished meta-fit: tensors first, then the record, whose presence says that it is complete."""
-        folder = self.path / "meta" / key
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        sums = []
-
-        def write(temporary: Path) -> None:
-            save_file(plain, str(temporary))
-            sums.append(sha256_of(temporary))
-
-        self._replace(folder / "state.safetensors", write)
-        self.write_json(folder / "meta.json", {**record, "state_sha256": sums[0]})
-
-    def read_state(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Return the tensors and the record of a finished meta-fit, or None where there is none or it is damaged."""
-        record, state = self._fit_record(key), self._state_file(key)
-        try:
-            return None if record is None else (load_file(state), record)
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            self.warn(f"{state}: damaged ({' '.join(str(error).split())}); the meta-fit is made anew")
-            return None
-
-    def state_bytes(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
-        """Return the bytes of the tensors' file and the record of a finished meta-fit, or None likewise."""
-        record = self._fit_record(key)
-        return None if record is None else (self._state_file(key).read_bytes(), record)
-
-    def _state_file(self, key: str) -> Path:
-        return self.path / "meta" / key / "state.safetensors"
-
-    def _fit_record(self, key: str) -> dict[str, Any] | None:
-        """Return the record of a meta-fit whose state is as it was written; a damaged one is warned of."""
-        state = self._state_file(key)
-        file = state.with_name("meta.json")
-        record = _object(file)
-        if not record:
-            if file.exists():
-                self.warn(f"{file}: damaged; the meta-fit is made anew")
-            return None
-        try:
-            if record.get("state_sha256") in (None, sha256_of(state)):  # earlier versions recorded none
-                return record
-            reason = "its SHA-256 is not the recorded one"
-        except OSError as error:
-            reason = reason_of(error)
-        self.warn(f"{state}: damaged ({reason}); the meta-fit is made anew")
-        return None
-
-    def _replace(self, path: Path, write: Any) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary)
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:  # safetensors has its own words for a full disk
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or str(error)
-            raise FolderError(
-                f"{path}: can't be written ({reason}); make room or choose another --out, then run again: it resumes"
-            ) from None
 
 
 def block_file(folder: Path, number: int) -> Path:
@@ -316,12 +242,6 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd")
     return buffer.getvalue()
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, {} where there is none or it is not as it was written."""
-    value = read_json(path)
-    return value if isinstance(value, dict) else {}
 
 
 def _is_manifest(value: Any) -> bool:

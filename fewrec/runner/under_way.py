@@ -13,6 +13,7 @@ from fewrec.data.table import Dataset
 from fewrec.learners.base import Learner
 from fewrec.report.beside import BY_USER, PAIRS
 from fewrec.runner.cell import SCHEMA, CellSpec
+from fewrec.runner.files import write_json
 from fewrec.runner.records import cell_timing, rows_by_user
 from fewrec.runner.schedule import TIMINGS
 from fewrec.runner.splits import Splits
@@ -61,7 +62,7 @@ def write_fit(cell: Cell, fit: Fit, folder: RunFolder) -> None:
     """Keep a meta-fit that was just made, with what it took and where."""
     assert fit.state is not None
     tensors, values = fit.state
-    folder.write_state(cell.key, tensors, {
+    folder.meta_fits.write(cell.key, tensors, {
         "schema": SCHEMA, "fields": cell.spec.meta_fields(cell.cls), "code_hash": cell.code, "values": values,
         "loaded": fit.loaded, "prepare_s": fit.prepare_s, "meta_fit_s": fit.meta_fit_s, "peak_mb": fit.peak_mb,
         "device_peak_mb": fit.device_peak_mb, "curve": fit.curve, "node": fit.node,
@@ -72,13 +73,13 @@ def write_block(cell: Cell, start: int, block: Block, node: Mapping[str, Any] | 
     """Write what a block gave, the scores last: they say that it is complete. Return its number of episodes."""
     folder, spec = run.cell(cell.spec), cell.spec
     if block.latency is not None:
-        run.write_json(folder / "latency.json", {**block.latency, "node": node})
+        write_json(folder / "latency.json", {**block.latency, "node": node})
     if block.scores is not None and block.predictions is not None:
         frames = {"predictions": block.predictions, "steps": block.steps, "block": block.scores}
         run.write_block(folder, start // spec.block, {kind: rows for kind, rows in frames.items() if rows is not None},
                         {**block.timing, "node": node})  # fmt: skip
     if block.throughput is not None:
-        run.write_json(folder / "throughput.json", {**block.throughput, "node": node})
+        write_json(folder / "throughput.json", {**block.throughput, "node": node})
     cell.left.remove(start)
     count = 0 if start == TIMINGS else min(spec.block, spec.episodes - start)
     cell.done += count
@@ -110,7 +111,7 @@ def write_record(cell: Cell, status: str, reason: str, splits: Splits, run: RunF
     dataset = datasets[spec.dataset]
     source = None if spec.meta_dataset is None else datasets[spec.meta_dataset]
     if fit is not None:
-        run.write_json(folder / "timing.json", cell_timing(folder, fit))
+        write_json(folder / "timing.json", cell_timing(folder, fit))
     record = {
         "schema": SCHEMA, "spec": spec.canonical(), "spec_hash": spec.spec_hash, "code_hash": cell.code,
         "status": status, "reason": reason, "dataset_sha256": dataset.table.sha256,
@@ -119,4 +120,4 @@ def write_record(cell: Cell, status: str, reason: str, splits: Splits, run: RunF
         "loaded": fit.loaded if fit else {}, "trainable_params": fit.trainable_params if fit else None,
         "tuning": cell.tuning, "files": run.sums(spec) if status == "ok" else {},
     }  # fmt: skip
-    run.write_json(folder / "cell.json", record)
+    write_json(folder / "cell.json", record)

@@ -101,7 +101,7 @@ def test_a_run_goes_on_in_a_folder_whatever_lies_in_it(fuzz):
             assert found is None or (found["status"], found["code_hash"]) == ("ok", "c0de")
             if found is None:
                 assert run.begin_cell(SPEC, "c0de").is_dir()
-            state = run.read_state("key")
+            state = run.meta_fits.read("key")
             assert state is None or (
                 isinstance(state[1], dict) and all(isinstance(t, torch.Tensor) for t in state[0].values())
             )

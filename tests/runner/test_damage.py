@@ -104,7 +104,7 @@ def test_a_damaged_meta_fit_is_said_and_made_anew(again, tmp_path, spoil, file):
     spoil(next(out.glob(f"meta/*/{file}")))
     shutil.rmtree(cell_of(out, "mf-foldin"))
     folder = store.RunFolder(out)
-    assert folder.state_bytes(next(out.glob("meta/*")).name) is None, "it would go to the nodes of a cluster"
+    assert folder.meta_fits.packed(next(out.glob("meta/*")).name) is None, "it would go to the nodes of a cluster"
     told = again()
     assert len(told.lines) == 1 and file in told.lines[0] and "the meta-fit is made anew" in told.lines[0]
     assert "meta-fit" in told.phases and score_bytes(out) == before
@@ -200,7 +200,7 @@ def test_a_full_disk_while_a_state_is_written_is_the_folder_s_fault_not_the_lear
     def full(tensors, path):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(store, "save_file", full)
+    monkeypatch.setattr("fewrec.runner.meta_fits.save_file", full)
     with pytest.raises(FolderError, match="state.safetensors: can't be written .*No space left.*run again: it resumes"):
         again()
     monkeypatch.undo()

@@ -25,16 +25,16 @@ def test_a_manifest_that_is_of_no_run_is_refused(tmp_path, old):
 
 def test_a_state_that_is_not_whole_is_fitted_again(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_state("key", {"w": torch.ones(3)}, {"values": {}})
-    assert folder.read_state("key")[0]["w"].tolist() == [1, 1, 1]
+    folder.meta_fits.write("key", {"w": torch.ones(3)}, {"values": {}})
+    assert folder.meta_fits.read("key")[0]["w"].tolist() == [1, 1, 1]
     state = tmp_path / "meta/key/state.safetensors"
     for content in (state.read_bytes()[:-1], b"", (2**40).to_bytes(8, "little") + b"{"):
         state.write_bytes(content)
-        assert folder.read_state("key") is None
+        assert folder.meta_fits.read("key") is None
     state.unlink()
-    assert folder.read_state("key") is None
+    assert folder.meta_fits.read("key") is None
     (tmp_path / "meta/key/meta.json").write_text("[" * 100_000)
-    assert folder.read_state("key") is None
+    assert folder.meta_fits.read("key") is None
 
 
 @pytest.mark.parametrize("record", ["[]", "3", "{}", '{"status": "ok"}', "[" * 100_000])

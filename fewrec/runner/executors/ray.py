@@ -9,16 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import io
-import ipaddress
 import logging
-import os
-import signal
-import threading
 import time
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +26,7 @@ from fewrec.learners.registry import learner_class
 from fewrec.runner.cell import CellSpec, code_hash
 from fewrec.runner.environment import available_threads, describe
 from fewrec.runner.executors import Ended
+from fewrec.runner.executors.ray_start import import_ray, is_loopback, on_loopback, quiet, sigterm_as_it_was
 from fewrec.runner.executors.ray_tasks import Answer, RunSetUp, StoredState, Sums, probe, run_task
 from fewrec.runner.executors.shared import bare
 from fewrec.runner.executors.shipped import ShippedWeights, ship_weights
@@ -49,7 +44,7 @@ def check_ray(address: str | None, offline: bool) -> None:
     """Raise ``SuiteError`` where Ray is not installed, or where offline mode forbids the address."""
     if importlib.util.find_spec("ray") is None:
         raise SuiteError("--executor ray needs ray, which is not installed: pip install 'fewrec[ray]'")
-    if offline and address is not None and not _is_loopback(address):
+    if offline and address is not None and not is_loopback(address):
         raise SuiteError(f"--ray-address {address}: offline mode allows only addresses of this machine (127.0.0.1)")
 
 
@@ -65,7 +60,7 @@ class RayExecutor:
     ) -> None:  # fmt: skip
         check_ray(address, offline)
         self.device, self.threads, self.jobs, self.folder = device, threads, jobs, folder
-        self._ray = _import_ray()
+        self._ray = import_ray()
         self._own = not self._ray.is_initialized()
         if self._own:
             self._connect(address)
@@ -90,12 +85,12 @@ class RayExecutor:
         where = f"--ray-address {address}" if address else "--executor ray"
         quietly = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
-            with _quiet(), _sigterm_as_it_was():
+            with quiet(), sigterm_as_it_was():
                 if address:
                     self._ray.init(address, **quietly)
                     return
                 workers = self.jobs or max(available_threads() // self.threads, 1)
-                with _on_loopback():  # "local": a Ray of its own, whatever RAY_ADDRESS says and else runs here
+                with on_loopback():  # "local": a Ray of its own, whatever RAY_ADDRESS says and else runs here
                     self._ray.init("local", num_cpus=workers * self.threads, include_dashboard=False, **quietly)
         except Exception as error:  # ConnectionError, RuntimeError (another version of Ray or Python), ValueError ...
             reason = " ".join(str(error).split())[:300]
@@ -207,7 +202,7 @@ class RayExecutor:
 
     def _state(self, task: Task) -> StoredState | None:
         if task.key not in self._states:
-            stored = self.folder.state_bytes(task.key)
+            stored = self.folder.meta_fits.packed(task.key)
             if stored is None:
                 return None
             data, record = stored
@@ -262,74 +257,14 @@ class RayExecutor:
 
     def close(self) -> None:
         """Take back what is under way; a local Ray, or the connection to a cluster, ends."""
-        with contextlib.suppress(Exception), _quiet():
+        with contextlib.suppress(Exception), quiet():
             for reference in self._under_way:
                 self._ray.cancel(reference, force=True)
         self._under_way.clear()
         if self._own:
-            with contextlib.suppress(Exception), _quiet():
+            with contextlib.suppress(Exception), quiet():
                 self._ray.shutdown()
-
-
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    with _quiet():
-        import ray
-        import ray.exceptions
-
-    return ray
-
-
-@contextlib.contextmanager
-def _sigterm_as_it_was() -> Iterator[None]:
-    """Take back the handler that Ray sets for SIGTERM: a run ends by its own, with a line and what is complete."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Ray says about itself from the terminal; errors are raised, and said in one line."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stderr(io.StringIO()),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Let a Ray that is started meanwhile listen on this machine's loopback interface alone.
-
-    Ray does so of itself where it has no clusters (macOS, Windows); elsewhere it turns 127.0.0.1 into the address that
-    others reach, asking a public name server for the way there.
-    """
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _name(node: Mapping[str, Any]) -> str:
     return str(node.get("NodeManagerHostname") or node.get("NodeManagerAddress") or "of the cluster")
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.removeprefix("ray://").rsplit(":", 1)[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

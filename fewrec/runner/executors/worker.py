@@ -51,7 +51,7 @@ def main(descriptor: int) -> None:
         add_plugin_file(Path(plugin))
     datasets = read_shared(set_up.descriptor, set_up.places)
     folder = RunFolder(Path(set_up.folder), lambda text: to_stderr(f"warning: {text}"))
-    runner = UnitRunner(Splits(datasets), torch.device(set_up.device), Path(set_up.cache), folder.read_state)
+    runner = UnitRunner(Splits(datasets), torch.device(set_up.device), Path(set_up.cache), folder.meta_fits.read)
     connection.send("ready")
     while True:
         try:
