@@ -1,6 +1,6 @@
 # make bench: from a fresh clone to a leaderboard. make test: the test suite. Both make .venv first and reuse it.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test fuzz faults perf perf-items perf-episodes docs lint clean
+.PHONY: help setup bench test fuzz faults perf perf-items perf-episodes perf-cluster docs lint clean
 
 READY := .venv/.fewrec-ready
 # -P: the folder datasets/ is no package to import
@@ -37,6 +37,10 @@ perf-episodes: $(READY)  ## measure throughput against the episodes in flight; w
 
 perf-items: $(READY)  ## measure time against the number of items; writes results/perf/items.csv, .png and .svg
 	$(PYTHON_IN_VENV) benchmarks/perf/items.py $(ARGS)
+
+perf-cluster: $(READY)  ## measure the units of docs/cluster.md's cost plan, an hour and more, and simulate it; writes results/perf/cluster-*
+	.venv/bin/python benchmarks/perf/cluster_units.py $(ARGS)
+	.venv/bin/python benchmarks/perf/cluster_plan.py --table results/perf/cluster-units.csv
 
 faults: $(READY)  ## kill, starve and damage real runs, half an hour and more; writes results/faults/report.md
 	PYTHONPATH=benchmarks $(PYTHON_IN_VENV) -m faults $(ARGS)

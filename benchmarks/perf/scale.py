@@ -24,20 +24,24 @@ RATINGS, USERS, ITEMS = 25_000_000, 162_000, 59_000
 SHAPE = {"n_users": 5, "k_shot": 5, "n_query": 10}
 
 
-def make(folder: Path, ratings: int = RATINGS) -> None:
-    """Write ratings.csv and movies.csv: no pair twice, popular films as popular as in the real ones."""
+def make(folder: Path, ratings: int = RATINGS, items: int = ITEMS) -> None:
+    """Write ratings.csv and movies.csv: no pair twice, popular films as popular as in the real ones.
+
+    Ratings are 3.5 and effects of user and film, ten tastes and noise, in the shares that MovieLens-1M has about, so
+    that learners have something to learn and stop when they have learned it.
+    """
     rng = np.random.default_rng(0)
     users = max(20, int(USERS * ratings / RATINGS))
     wanted, count = rng.pareto(1.2, users) + 0.2, np.ones(users)
     for _ in range(30):  # what the limits take from some users goes to the others
         wanted *= ratings / count.sum() if count.sum() > users else ratings / wanted.sum()
-        count = np.maximum(wanted.astype(int), 20).clip(max=ITEMS // 4)
+        count = np.maximum(wanted.astype(int), 20).clip(max=items // 4)
     user = np.repeat(np.arange(1, users + 1), count)
-    first = rng.integers(0, ITEMS, users)
+    first, prime = rng.integers(0, items, users), _prime_from(items)
     within = np.arange(len(user)) - np.repeat(count.cumsum() - count, count)
-    step = 4 * rng.integers(0, ITEMS // 8, users) + 1  # odd and below the prime: walks through items without repeating
-    item = 1 + (np.repeat(first, count) + within * np.repeat(step, count)) % 59_009
-    rating = rng.integers(1, 11, len(user)) / 2
+    step = 4 * rng.integers(0, items // 8, users) + 1  # odd and below the prime: walks through items without repeating
+    item = 1 + (np.repeat(first, count) + within * np.repeat(step, count)) % prime
+    rating = _ratings(rng, user, item)
     stamp = 1_000_000_000 + rng.integers(0, 700_000_000, len(user))
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.table({"userId": user, "movieId": item, "rating": rating, "timestamp": stamp})
@@ -47,6 +51,23 @@ def make(folder: Path, ratings: int = RATINGS) -> None:
     titles = [f'"Film, The {number} ({1930 + number % 90})"' for number in movies.tolist()]
     lines = [f"{m},{t},Comedy|Drama\n" for m, t in zip(movies.tolist(), titles, strict=True)]
     (folder / "movies.csv").write_text("movieId,title,genres\n" + "".join(lines), encoding="utf-8")
+
+
+def _ratings(rng: np.random.Generator, user: np.ndarray, item: np.ndarray, tastes: int = 10) -> np.ndarray:
+    of_user, of_item = rng.normal(0, 0.42, user.max() + 1), rng.normal(0, 0.55, item.max() + 1)
+    likes = rng.normal(0, 1, (user.max() + 1, tastes)).astype("float32")
+    has = rng.normal(0, 0.4 / tastes**0.5, (item.max() + 1, tastes)).astype("float32")
+    rating = np.empty(len(user))
+    for start in range(0, len(user), 1_000_000):
+        part = slice(start, start + 1_000_000)
+        u, i = user[part], item[part]
+        shared = np.einsum("nk,nk->n", likes[u], has[i])
+        rating[part] = 3.5 + of_user[u] + of_item[i] + shared + rng.normal(0, 0.8, len(u))
+    return (2 * rating).round().clip(1, 10) / 2
+
+
+def _prime_from(number: int) -> int:
+    return next(n for n in range(number, 2 * number) if all(n % d for d in range(2, int(n**0.5) + 1)))
 
 
 def loaded(folder: Path, kept: bool) -> float:
