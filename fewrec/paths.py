@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from fewrec.errors import FewrecError, shown
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = {"datasets": "datasets", "suites": "benchmarks/suites"}
@@ -53,6 +58,28 @@ def cards_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_config_dir("fewrec", appauthor=False)) / "datasets"
+
+
+def offline_mode_ends(function: Callable[P, T]) -> Callable[P, T]:
+    """Return ``function`` so that offline mode, where it switches it on (``go_offline``), ends when it returns."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        before = os.environ.get("FEWREC_OFFLINE")
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if before is None:
+                os.environ.pop("FEWREC_OFFLINE", None)
+            else:
+                os.environ["FEWREC_OFFLINE"] = before
+
+    return wrapped
+
+
+def go_offline() -> None:
+    """Switch offline mode on for all that follows: learners fetch weights, and know no options of the call."""
+    os.environ["FEWREC_OFFLINE"] = "1"
 
 
 def is_offline(flag: bool | None = None) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Resources:
     """A learner's class attribute ``resources``. Shares below 1 let several units have one processor or GPU together.
 
-    ``cpus``: None stands for the threads of a worker. A unit never computes with more threads than these (more
+    ``cpus``: None stands for the threads of a worker. A unit computes with those threads, whatever it reserves (more
     reserved processors are room for memory). ``gpus``: None stands for 1 on CUDA and 0 elsewhere; with 0 the learner
     runs on the CPU of a node whatever the run's device is.
 

@@ -5,7 +5,6 @@ The command line calls the same functions.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fewrec.data.table import Dataset
 from fewrec.errors import SuiteError
 from fewrec.learners.base import Learner
 from fewrec.learners.registry import add_plugin_file, learner_class
+from fewrec.paths import go_offline, offline_mode_ends
 from fewrec.recommender.advice import AdaptedUser, Recommendations, refuse_without_ratings
 from fewrec.recommender.questions import Questions, questions, refuse_uninformed
 from fewrec.recommender.ratings import UserRatings, read_ratings
@@ -109,6 +109,7 @@ def ask(
     return questions(user, top, genre=genre, popular=popular)
 
 
+@offline_mode_ends
 def _adapted(
     ratings: Ratings | None,
     *,
@@ -132,7 +133,7 @@ def _adapted(
     if threads is not None and threads < 1:
         raise SuiteError(f"--threads {threads}: at least one thread is needed")
     if offline:
-        os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of this call
+        go_offline()
     if save is not None:
         check_folder(Path(save).expanduser(), "--save")
     for plugin in plugins:

@@ -43,17 +43,18 @@ def kinds_of(of_row: pd.DataFrame, environment: Mapping[str, Any]) -> dict[str, 
 def leave_out_unlike(rows: list[dict[str, Any]], timed_on: list[dict[str, frozenset[Kind]]]) -> None:
     """Empty the timings of rows that were not taken where those of most rows were, and say so in their warning.
 
-    Rows that agree in being unlike have one note for all that is left out.
+    A row whose own cells were timed on unlike nodes has no timing either: its figure would be one of neither. Rows
+    that agree in being unlike have one note for all that is left out.
     """
     left_out: dict[int, dict[str, list[str]]] = {}
     for timing, columns in TIMED.items():
         counts = Counter(kinds[timing] for kinds in timed_on)
-        whole = {kinds: count for kinds, count in counts.items() if len(kinds) == 1} or dict(counts)
+        whole = {kinds: count for kinds, count in counts.items() if len(kinds) == 1}
         most = max(whole, key=lambda kinds: (whole[kinds], _said(kinds)), default=frozenset())
         for place, kinds in enumerate(timed_on):
             if kinds[timing] != most:
                 rows[place] |= {name: np.nan for name in columns if name in rows[place]}
-                where = f"timed on {_said(kinds[timing])}, most rows on {_said(most)}"
+                where = f"timed on {_said(kinds[timing])}" + (f", most rows on {_said(most)}" if most else "")
                 left_out.setdefault(place, {}).setdefault(where, []).append(_NAMES[timing])
     for place, notes in left_out.items():
         said = [f"{' and '.join(names)} left out, {where}" for where, names in notes.items()]

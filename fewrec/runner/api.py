@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from fewrec.data.weights import check_name, find_weights
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.errors import SuiteError
 from fewrec.learners.registry import add_plugin_file
-from fewrec.paths import cache_folder
+from fewrec.paths import cache_folder, go_offline, offline_mode_ends
 from fewrec.report.render import write_leaderboard
 from fewrec.report.results import Results, load_results
 from fewrec.runner.cell import SCHEMA, CellSpec
@@ -57,6 +56,7 @@ class Plan:
         return {spec.spec_hash: parts for spec, parts in zip(self.cells, self.estimate.parts, strict=True)}
 
 
+@offline_mode_ends
 def plan(
     suite: str = "quick",
     *,
@@ -115,7 +115,7 @@ def plan(
         raise SuiteError(f"--threads {threads}: at least one thread is needed")
     threads = threads or workers.default_threads()
     if offline:
-        os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of the run
+        go_offline()
     loaded = {key: data if data is not None else open_dataset(key, offline=offline) for key in definition.datasets}
     for source in definition.meta_datasets:
         if source not in loaded:
@@ -154,6 +154,7 @@ def _check_episodes(cells: list[CellSpec], datasets: Mapping[str, Dataset]) -> d
     return splits
 
 
+@offline_mode_ends
 def execute(
     plan: Plan,
     *,
@@ -167,6 +168,8 @@ def execute(
     Interrupting is safe at any moment: complete blocks and meta-fits stay, and the next call goes on from them.
     ``track``: names of backends and objects of one's own (``fewrec.tracking.Tracker``) that follow the run.
     """
+    if plan.offline:
+        go_offline()
     reporter = reporter or Reporter()
     trackers = Trackers(open_trackers(track), reporter.warn)
     if time_limit is not None and time_limit <= 0:

@@ -194,6 +194,7 @@ class CellRunner:
             fit.node = node
         if fit.state is not None:
             write_fit(owner, fit, self.folder)
+            self.executor.forget(owner.key)  # it may hold the one before, made with other weights
         live = not self._apart and fit.fresh and not fit.stored
         kept = replace(fit, state=None)
         self._schedule.done(unit)
@@ -213,10 +214,15 @@ class CellRunner:
             if block.loaded != cell.fit.loaded:
                 outcome = Outcome("failed", reason=f"{(node or {}).get('name', 'a node')} has other weights than the "
                                   "node of its meta-fit")  # fmt: skip
+            elif any(block.loaded != one for one in cell.loaded):
+                outcome = Outcome("failed", reason="weights of the same name have changed since its first blocks were "
+                                  f"made; remove {cell.folder} to have it made anew")  # fmt: skip
             else:
                 count = write_block(cell, unit.start, block, node, self.folder)
                 if count:
                     self._show(cell, count)
+                if self.limit is not None and cell.spent > self.limit:
+                    outcome = Outcome("timeout")  # of blocks side by side none may have been too long alone
         if outcome.status != "ok":
             if cell.problem is None or unit.start < cell.problem[0]:
                 cell.problem = (unit.start, outcome)

@@ -14,6 +14,30 @@ from fewrec.checksums import sha256_of
 from fewrec.errors import reason_of
 from fewrec.runner.damage import read_object
 from fewrec.runner.files import replace_file, write_json
+from fewrec.seeding import canonical_json
+
+
+def checked_state(tensors: Any, values: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return a learner's state as it can be kept: tensors on the CPU that share no memory, and JSON values.
+
+    Raises ``TypeError`` or ``ValueError`` for what is neither: the learner's fault, not the disk's.
+    """
+    if not isinstance(tensors, dict) or not isinstance(values, dict):
+        raise TypeError("state() gives two dicts: tensors by name, and JSON values by name")
+    plain, places = {}, set[int]()
+    for name, tensor in tensors.items():
+        if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
+            raise TypeError(f"state(): {name!r} is a {type(tensor).__name__}, not a tensor with a text for its name")
+        plain[name] = tensor.detach().cpu().contiguous()
+        place = plain[name].untyped_storage().data_ptr()
+        if place in places:  # tied weights; safetensors keeps each under its own name
+            plain[name] = plain[name].clone()
+        places.add(place)
+    try:
+        canonical_json(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"state(): its values are not JSON ({' '.join(str(error).split())})") from None
+    return plain, values
 
 
 class MetaFits:
@@ -25,11 +49,10 @@ class MetaFits:
     def write(self, key: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
         """Keep a finished meta-fit: tensors first, then the record, whose presence says that it is complete."""
         folder = self.path / key
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         sums = []
 
         def write(temporary: Path) -> None:
-            save_file(plain, str(temporary))
+            save_file(tensors, str(temporary))
             sums.append(sha256_of(temporary))
 
         replace_file(folder / "state.safetensors", write)

@@ -14,22 +14,23 @@ class Nodes:
 
     def __init__(self, known: Iterable[Mapping[str, Any]] = ()) -> None:
         self.known: list[dict[str, Any]] = [dict(node) for node in known]
-        self._named: dict[str, dict[str, Any]] = {}
+        self._named: dict[tuple, dict[str, Any]] = {}
 
     def named(self, identity: str, kind: Mapping[str, Any]) -> dict[str, Any]:
         """Return name and kind of the node ``identity``, whatever tells the nodes of this run apart.
 
         ``kind`` has ``KIND``: processor, device, threads a worker, and the workers that run on it at the same time.
         """
-        if identity not in self._named:
+        key = (identity, *(kind[name] for name in KIND))  # a node runs some learners on its GPU and others beside it
+        if key not in self._named:
             taken = [node["name"] for node in self._named.values()]
             like = (node for node in self.known if alike(node, kind) and node["name"] not in taken)
             node = next(like, None)
             if node is None:
                 node = {"name": f"node-{len(self.known) + 1}", **{name: kind[name] for name in KIND}}
                 self.known.append(node)
-            self._named[identity] = node
-        return self._named[identity]
+            self._named[key] = node
+        return self._named[key]
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

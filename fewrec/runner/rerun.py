@@ -24,6 +24,7 @@ from fewrec.data.table import Dataset
 from fewrec.errors import DataError, FewrecError, SuiteError
 from fewrec.learners.base import Learner
 from fewrec.learners.registry import add_plugin_file, learner_class
+from fewrec.paths import go_offline
 from fewrec.runner.cell import CellSpec, code_hash
 from fewrec.runner.environment import available_threads, choose_device, describe
 from fewrec.runner.execute import CellRunner
@@ -61,7 +62,7 @@ def rerun(request: dict[str, Any], emit: Emit) -> None:
     cache, so that encodings are made again too; data and weights come from the usual one, checked against their cards.
     """
     if request["offline"]:
-        os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of the run
+        go_offline()
     for plugin in request["plugins"]:
         add_plugin_file(Path(plugin))
     threads = request["threads"] or available_threads()

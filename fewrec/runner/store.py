@@ -189,6 +189,11 @@ class RunFolder:
         starts = range(0, spec.episodes, spec.block)
         return [start for start in starts if not (kept and block_file(folder, start // spec.block).exists())]
 
+    def loaded_by_blocks(self, spec: CellSpec) -> list[dict[str, str]]:
+        """Return the weights (name, SHA-256) that blocks on disk were made with, each once; earlier ones don't say."""
+        found = [read_object(file).get("loaded") for file in sorted(self.cell(spec).glob("block-*.timing.json"))]
+        return [one for place, one in enumerate(found) if one is not None and one not in found[:place]]
+
     def lacking_timings(self, spec: CellSpec) -> list[str]:
         """Return the files of timings that a cell may have and that are not there."""
         return [name for name in TIMING_FILES if not (self.cell(spec) / name).exists()]

@@ -26,7 +26,8 @@ class Cell:
     """A cell under way: what is left of it, and what came of it so far.
 
     ``left``: blocks that are not on disk, of which ``first`` and ``last`` are measured with; ``under_way``: units that
-    are; ``spent``: the seconds of units that have ended; ``done``: episodes on disk; ``problem``: (start of the block,
+    are; ``spent``: the seconds of units that have ended; ``done``: episodes on disk; ``loaded``: what the blocks on
+    disk were made with; ``problem``: (start of the block,
     outcome) of the first block that did not end well.
     """
 
@@ -44,6 +45,7 @@ class Cell:
     spent: float = 0.0
     done: int = 0
     fit: Fit | None = None
+    loaded: list[dict[str, str]] = field(default_factory=list)
     problem: tuple[int, Outcome] | None = None
 
 
@@ -54,6 +56,7 @@ def find_what_is_left(cell: Cell, folder: RunFolder) -> None:
     cell.done = spec.episodes - sum(min(spec.block, spec.episodes - start) for start in cell.left)
     if not cell.left and folder.lacking_timings(spec):
         cell.left = [TIMINGS]
+    cell.loaded = folder.loaded_by_blocks(spec)
     if cell.left:
         cell.first, cell.last = cell.left[0], cell.left[-1]
 
@@ -77,7 +80,7 @@ def write_block(cell: Cell, start: int, block: Block, node: Mapping[str, Any] | 
     if block.scores is not None and block.predictions is not None:
         frames = {"predictions": block.predictions, "steps": block.steps, "block": block.scores}
         run.write_block(folder, start // spec.block, {kind: rows for kind, rows in frames.items() if rows is not None},
-                        {**block.timing, "node": node})  # fmt: skip
+                        {**block.timing, "node": node, "loaded": block.loaded})  # fmt: skip
     if block.throughput is not None:
         write_json(folder / "throughput.json", {**block.throughput, "node": node})
     cell.left.remove(start)

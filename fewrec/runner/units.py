@@ -6,6 +6,7 @@ that runs units keeps what the next ones need: the last splits, and the learner 
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from fewrec.errors import FolderError, NotApplicable
 from fewrec.learners.base import Context, Learner
 from fewrec.learners.registry import learner_class
 from fewrec.runner.cell import CellSpec
+from fewrec.runner.meta_fits import checked_state
 from fewrec.runner.online import predict_online, step_rows
 from fewrec.runner.predict import Answered, checked, distribution_of, predict_query
 from fewrec.runner.progress import Reporter
@@ -173,7 +175,8 @@ class UnitRunner:
         curve: list[dict[str, float]] = []
 
         def record_step(step: int, scalars: Mapping[str, float]) -> None:
-            curve.append({"step": step, **scalars})
+            # NaN has no form in JSON; a learner that diverged will say so by what it predicts
+            curve.append({"step": step, **{name: value for name, value in scalars.items() if math.isfinite(value)}})
             self.watch.scalars(spec, step, scalars)
 
         ctx = Context(self.device, split.catalog, scale, self.cache, self.watch.reporter.track, record_step)
@@ -199,7 +202,7 @@ class UnitRunner:
                     learner.meta_fit(MetaTrainSet(split, scale, spec.depends(cls)), ctx)
                 fit.meta_fit_s = watch.seconds - (self.watch.aside_s() - aside_s)
                 fit.peak_mb, fit.device_peak_mb = peak_memory_mb(self.device)
-                fit.state = learner.state()
+                fit.state = checked_state(*learner.state())
         fit.loaded, fit.trainable_params = learner.loaded(), learner.trainable_parameters()
         self._held = _Held(task.unit.instance, learner, ctx, fit)
         return self._held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from fewrec.data.table import Dataset
 from fewrec.errors import SuiteError
 from fewrec.learners.base import Learner
 from fewrec.learners.registry import add_plugin_file, learner_class
-from fewrec.paths import cache_folder
+from fewrec.paths import cache_folder, go_offline, offline_mode_ends
 from fewrec.report.measure import Measure
 from fewrec.runner.cell import code_hash
 from fewrec.runner.environment import available_threads, choose_device
@@ -103,6 +102,7 @@ def _row(suite: Suite, name: str, learner: str, settings: Mapping[str, Mapping[s
     return only.learners[0]
 
 
+@offline_mode_ends
 def tune(
     suite: str = "quick",
     learner: str = "mf-foldin",
@@ -148,7 +148,7 @@ def tune(
     if not plan.space.searched:
         raise SuiteError(f"'{plan.row.shown}' has no option that is searched; see fewrec tune --space")
     if offline:
-        os.environ["FEWREC_OFFLINE"] = "1"  # weights are fetched by learners, which know no options of the run
+        go_offline()
     chosen = choose_device(device)
     torch.set_num_threads(threads or available_threads())
     loaded = {key: data if data is not None else open_dataset(key, offline=offline) for key in plan.suite.datasets}

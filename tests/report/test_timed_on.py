@@ -81,6 +81,18 @@ def test_a_row_of_another_kind_of_node_is_left_empty_with_a_note_in_every_form(r
         assert NOTE in text and "Other" in text and "4 at once" in text
 
 
+def test_where_every_row_was_timed_on_unlike_nodes_no_row_has_a_timing(run_folder):
+    def second(timing):
+        other = {**timing["nodes"][0], "name": "node-2", "processor": "Other"}
+        timing["nodes"].append(other)
+
+    for label in ("knn", "bias", "user-mean"):
+        change(run_folder, label, second)
+    table = load_results(run_folder).leaderboard
+    assert table[COLUMNS].isna().all().all() and table["rmse"].notna().all()
+    assert table["warning"].str.contains(NOTE).all() and not table["warning"].str.contains("most rows").any()
+
+
 def html(folder):
     from fewrec.report.render import leaderboard
 

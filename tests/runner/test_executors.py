@@ -141,6 +141,148 @@ def test_a_killed_worker_loses_its_unit_alone(tiny_suite, tiny_data, tmp_path, m
     assert reason == "the process that ran it ended with signal 9 (SIGKILL: out of memory?)"
 
 
+QUEER = '''
+"""Learners that end their process, diverge, or give a state that can't be kept."""
+import os
+import time
+
+import torch
+
+from fewrec.learners.base import Learner, Predictor
+
+
+class Mean(Predictor):
+    def predict(self, users, items):
+        return torch.full((len(items),), 3.0)
+
+
+class Fits(Learner):
+    given = {}, {}
+
+    def meta_fit(self, source, ctx):
+        ctx.log(1, loss=float("nan"), rate=0.5)
+
+    def adapt(self, support, ctx):
+        return Mean()
+
+    def state(self):
+        return self.given
+
+    def load_state(self, tensors, values, ctx):
+        pass
+
+
+class Leaves(Fits):
+    """Ends its process by itself."""
+    name = "leaves"
+
+    def adapt(self, support, ctx):
+        os._exit(3)
+
+
+class Diverges(Fits):
+    """Its loss is NaN, what it predicts is not."""
+    name = "diverges"
+
+
+one = torch.ones(3)
+
+
+class Tied(Fits):
+    """Two names of its state are one tensor."""
+    name = "tied"
+    given = {"a": one, "b": one.view(3, 1)}, {}
+
+
+class NoTensor(Fits):
+    """A part of its state is a list."""
+    name = "no-tensor"
+    given = {"a": [1.0]}, {}
+
+
+class NoJson(Fits):
+    """A value of its state is NaN."""
+    name = "no-json"
+    given = {}, {"best": float("nan")}
+
+
+class Versioned(Fits):
+    """Its weights are what the environment says."""
+    name = "versioned"
+
+    def loaded(self):
+        return {"weights": os.environ["QUEER_WEIGHTS"]}
+
+
+class Sleepy(Fits):
+    """Each block takes less than the limit, the cell more."""
+    name = "sleepy"
+    batch_episodes = 2
+
+    def adapt(self, support, ctx):
+        time.sleep(0.7)
+        return Mean()
+'''
+
+
+@pytest.mark.parametrize("jobs", [None, 2])
+def test_a_state_that_can_t_be_kept_is_its_learner_s_failure_and_the_others_go_on(
+    jobs, tiny_suite, tiny_data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fewrec.learners.registry._files", {})
+    (tmp_path / "queer.py").write_text(QUEER)
+    options = {"learners": ["no-tensor", "no-json", "diverges", "tied", "bias"], "plugins": [tmp_path / "queer.py"],
+               "seeds": [0], "shots": [2], "threads": 1, "progress": False, "jobs": jobs}  # fmt: skip
+    results = fewrec.run(str(tiny_suite), data=tiny_data, out=tmp_path / "out", **options)
+    table = results.leaderboard.set_index("label")
+    assert table["status"].to_dict() == {
+        "no-tensor": "failed", "no-json": "failed", "diverges": "ok", "tied": "ok", "bias": "ok",
+    }  # fmt: skip
+    assert table.loc["no-tensor", "reason"].startswith("TypeError: state(): 'a' is a list, not a tensor")
+    assert table.loc["no-json", "reason"].startswith("ValueError: state(): its values are not JSON")
+    curves = [json.loads(file.read_text())["curve"] for file in tmp_path.glob("out/meta/*/meta.json")]
+    assert curves.count([{"rate": 0.5, "step": 1}]) == 2, "NaN is left out"
+    again = fewrec.run(str(tiny_suite), data=tiny_data, out=tmp_path / "out", **options)
+    assert again.leaderboard["status"].value_counts().to_dict() == {"ok": 3, "failed": 2}
+
+
+def test_blocks_that_other_weights_of_the_same_name_made_are_not_mixed(tiny_suite, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fewrec.learners.registry._files", {})
+    (tmp_path / "queer.py").write_text(QUEER)
+    options = {"suite": str(tiny_suite), "data": tiny_data, "plugins": [tmp_path / "queer.py"], "seeds": [0],
+               "shots": [2], "learners": ["versioned"], "progress": False, "out": tmp_path / "out"}  # fmt: skip
+    monkeypatch.setenv("QUEER_WEIGHTS", "1")
+    fewrec.run(**options)
+    [cell] = (tmp_path / "out" / "cells").iterdir()
+    (cell / "cell.json").unlink()
+    (cell / "block-0001.parquet").unlink()
+    monkeypatch.setenv("QUEER_WEIGHTS", "2")
+    [reason] = fewrec.run(**options).leaderboard["reason"]
+    assert reason.startswith("weights of the same name have changed") and f"remove {cell}" in reason
+    monkeypatch.setenv("QUEER_WEIGHTS", "1")
+    assert fewrec.run(**options).leaderboard["status"].tolist() == ["ok"]
+
+
+def test_a_process_that_ends_by_itself_is_told_with_its_exit_code(tiny_suite, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fewrec.learners.registry._files", {})
+    (tmp_path / "queer.py").write_text(QUEER)
+    with pytest.warns(RuntimeWarning, match="exit code 3; what it was at is tried again"):
+        results = fewrec.run(str(tiny_suite), data=tiny_data, out=tmp_path / "out", plugins=[tmp_path / "queer.py"],
+                             seeds=[0], shots=[2], jobs=2, threads=1, progress=False, learners=["leaves"])  # fmt: skip
+    assert results.leaderboard["reason"].tolist() == ["the process that ran it ended with exit code 3"]
+
+
+def test_blocks_side_by_side_share_the_time_limit_of_their_cell(tiny_suite, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fewrec.learners.registry._files", {})
+    (tmp_path / "queer.py").write_text(QUEER)
+    options = {"data": tiny_data, "plugins": [tmp_path / "queer.py"], "seeds": [0], "shots": [2], "jobs": 2,
+               "learners": ["sleepy"], "threads": 1, "progress": False}  # fmt: skip
+    results = fewrec.run(str(tiny_suite), out=tmp_path / "out", time_limit=6, **options)
+    assert results.leaderboard["status"].tolist() == ["timeout"], "three blocks of 2.8 s and more"
+    results = fewrec.run(str(tiny_suite), out=tmp_path / "long", time_limit=60, **options)
+    assert results.leaderboard["status"].tolist() == ["ok"]
+
+
 def command(tmp_path, tiny_data, *options):
     table = tiny_data.table
     frame = pd.DataFrame({"user": table.user, "item": table.item, "rating": table.rating})

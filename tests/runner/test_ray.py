@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,6 +147,37 @@ def test_weights_that_a_node_lacks_are_shipped_to_its_cache(serial, cluster, tmp
     assert came and came[0].read_bytes() == (here / "tiny-bert" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_node_s_own_weights_of_the_same_name_are_no_substitute_and_a_fit_on_others_is_made_anew(
+    serial, cluster, tmp, monkeypatch
+):
+    from fewrec.runner.executors import ray as of_ray
+
+    options, _ = serial
+    here = tmp / "changing"
+    here.mkdir()
+    for seed, name in enumerate("ab"):
+        make_bert(here / name, seed)
+    model = here / "model"
+    model.symlink_to(here / "a")
+    options = {**options, "learners": ["embed-ridge"], "shots": [2], "episodes": 4,
+               "settings": {"embed-ridge": {"backbone": str(model)}}}  # fmt: skip
+    on = {"executor": "ray", "ray_address": cluster.address}
+    other = find_weights(str(here / "b"))
+    with monkeypatch.context() as patch:  # the nodes find other weights at this path than the driver
+        patch.setattr(of_ray, "find_weights", lambda name: other)
+        fewrec.run(**options, out=here / "ray", **on)
+    fewrec.run(**options, out=here / "of-a")
+    model.unlink()
+    model.symlink_to(here / "b")
+    fewrec.run(**options, out=here / "of-b")
+    assert score_bytes(here / "ray") == score_bytes(here / "of-b") != score_bytes(here / "of-a")
+
+    shutil.rmtree(here / "of-a" / "cells")
+    fewrec.run(**options, out=here / "of-a", **on)  # its meta-fit is that of the other weights
+    assert score_bytes(here / "of-a") == score_bytes(here / "of-b")
+
+
 def test_a_node_that_differs_is_refused_with_a_line_that_names_it(serial, cluster, tmp, monkeypatch):
     options, _ = serial
     from fewrec.runner.executors import ray as of_ray
@@ -249,6 +282,37 @@ def test_a_learner_that_no_node_has_room_for_is_refused(serial, cluster, tmp, mo
         fewrec.run(**options, out=tmp / "large", executor="ray", ray_address=cluster.address)
 
 
+def test_a_node_s_room_is_what_a_learner_reserves_and_one_that_fits_nowhere_any_more_ends_the_run(monkeypatch):
+    from fewrec.errors import FewrecError
+    from fewrec.learners.resources import Resources
+    from fewrec.runner.executors import ray as of_ray
+
+    large, small = ({"Alive": True, "NodeID": name, "Resources": has} for name, has in
+                    (("large", {"CPU": 8.0, "GPU": 1.0}), ("small", {"CPU": 2.0})))  # fmt: skip
+    executor = object.__new__(of_ray.RayExecutor)
+    executor._wants = {"plain": Resources(1.0, 0.0), "half": Resources(0.5, 0.0), "gpu": Resources(1.0, 0.25),
+                       "wide": Resources(4.0, 0.0), "free": Resources(0.0, 0.0)}  # fmt: skip
+    executor.threads, executor.jobs = 1, None
+    room = {name: (executor._room(large, name), executor._room(small, name)) for name in executor._wants}
+    assert room == {"plain": (8, 2), "half": (16, 4), "gpu": (4, 0), "wide": (2, 0), "free": (8, 2)}
+
+    alive = [large, small]
+    executor._ray = SimpleNamespace(nodes=lambda: alive)
+    executor._nodes, executor._looked, executor._alone_since = {}, float("-inf"), float("inf")
+    executor._under_way = {"r": SimpleNamespace(spec=SimpleNamespace(learner="wide"))}
+    executor._look()
+    assert executor.slots == 20 + 2, "each node by the learner that it has most room for, and some wait in queues"
+    alive.remove(large)
+    monkeypatch.setattr(of_ray, "_LOOK_S", 0.0)
+    executor._look()
+    monkeypatch.setattr(of_ray, "_ALONE_S", 0.0)
+    with pytest.raises(FewrecError, match="no node is left that units of 'wide' can run on.*again to go on"):
+        executor._look()
+    executor._under_way = {"r": SimpleNamespace(spec=SimpleNamespace(learner="plain"))}
+    executor._look()
+    assert executor._alone_since == float("inf")
+
+
 def test_offline_mode_allows_only_a_cluster_of_this_machine():
     from fewrec.runner.executors.ray import check_ray
 
@@ -260,7 +324,7 @@ def test_offline_mode_allows_only_a_cluster_of_this_machine():
     assert shipped.PATTERNS  # what travels is what may be fetched
 
 
-def make_bert(folder):
+def make_bert(folder, seed=0):
     """Write a BERT of two narrow layers with a word-piece tokenizer of its own."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -269,7 +333,7 @@ def make_bert(folder):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "aeiou")]
     (folder / "vocab.txt").write_text("\n".join(words))
     BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                         intermediate_size=32, max_position_embeddings=64)  # fmt: skip
     BertModel(config).save_pretrained(folder)

@@ -109,3 +109,13 @@ def test_nodes_are_named_in_order_and_a_later_run_on_a_like_machine_keeps_the_na
     assert again.named("elsewhere", kind)["name"] == "node-1"
     assert again.named("other", {**kind, "workers": 1})["name"] == "node-3"
     assert "host" not in str(again.known)
+
+
+def test_a_node_has_a_name_for_its_gpu_and_one_for_what_runs_beside_it():
+    kind = {"processor": "P", "device": "cpu", "threads": 1, "workers": 4}
+    nodes = Nodes()
+    cpu, gpu = nodes.named("a", kind), nodes.named("a", {**kind, "device": "cuda (H)"})
+    assert (cpu["name"], cpu["device"], gpu["name"], gpu["device"]) == ("node-1", "cpu", "node-2", "cuda (H)")
+    assert nodes.named("a", kind) is cpu and nodes.named("b", kind)["name"] == "node-3"
+    again = Nodes(nodes.known)
+    assert again.named("x", {**kind, "device": "cuda (H)"})["name"] == "node-2" and len(again.known) == 3

@@ -96,6 +96,30 @@ def test_a_suite_its_report_and_its_verification(fewrec, folder):
     assert len(manifest["cells"]) >= 3
 
 
+def test_a_suite_in_two_processes(fewrec):
+    code, said = fewrec("run", "check", "--data", "my.csv", "--learner", "bias,gp", "--state", "user-cold",
+                        "--shots", "5", "--seed", "0", "--episodes", "4", "--out", "out", "--offline",
+                        "--jobs", "2")  # fmt: skip
+    assert code == 0 and "gp" in said, said
+
+
+def test_offline_mode_ends_with_the_call_that_asked_for_it(monkeypatch, folder):
+    import fewrec
+    from fewrec.errors import SuiteError
+
+    monkeypatch.delenv("FEWREC_OFFLINE", raising=False)
+    options = {"data": folder / "my.csv", "learners": ["bias"], "states": ["user-cold"], "shots": [5], "seeds": [0],
+               "episodes": 4, "progress": False}  # fmt: skip
+    fewrec.run("check", out=folder / "out", offline=True, **options)
+    assert "FEWREC_OFFLINE" not in os.environ
+    fewrec.recommend(folder / "mine.csv", dataset=folder / "my.csv", learner="bias", offline=True)
+    assert "FEWREC_OFFLINE" not in os.environ
+    monkeypatch.setenv("FEWREC_OFFLINE", "0")
+    with pytest.raises(SuiteError):
+        fewrec.run("check", out=folder / "out", offline=True, learners=["none"])
+    assert os.environ["FEWREC_OFFLINE"] == "0"
+
+
 def test_recommendations(fewrec):
     code, said = fewrec("recommend", "--data", "my.csv", "--items", "items.csv", "--ratings", "mine.csv", "--offline")
     assert code == 0 and "Film" in said, said

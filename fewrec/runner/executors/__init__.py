@@ -35,7 +35,7 @@ class Executor(Protocol):
         """Wait for a unit to end, and return it."""
 
     def forget(self, key: str) -> None:
-        """The meta-fit of this key is not needed any more."""
+        """Let go of the meta-fit of this key: it was made anew, or is not needed any more."""
 
     def close(self) -> None:
         """End all workers."""

@@ -28,6 +28,7 @@ _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from fewrec.runner.executors.worker import main; main(int(sys.argv[2]))"
 )
+_LAST_S = 5.0  # how long a process that has closed its connection may take to end: its exit code is the reason
 _GRACE_S = 20.0  # how long after its limit a unit that can't be interrupted (a call into C) is killed
 
 
@@ -60,8 +61,12 @@ class _Worker:
         limit = self.task.limit if self.task is not None and self.ready else None
         self.kill_at = float("inf") if limit is None else time.monotonic() + limit + _GRACE_S
 
-    def end(self) -> int:
-        self.process.kill()
+    def end(self, patience: float = 0.0) -> int:
+        """Kill the process, or wait so many seconds for one that is ending by itself; return its exit code."""
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         self.connection.close()
         return self.process.wait()
 
@@ -121,7 +126,7 @@ class ProcessExecutor:
 
     def _end(self, worker: _Worker, outcome: Outcome | None) -> Ended:
         self._workers.remove(worker)
-        how = _how(worker.end())
+        how = _how(worker.end(0.0 if outcome is not None else _LAST_S))
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts > self.slots:

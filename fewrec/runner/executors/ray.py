@@ -27,7 +27,7 @@ from fewrec.runner.cell import CellSpec, code_hash
 from fewrec.runner.environment import available_threads, describe
 from fewrec.runner.executors import Ended
 from fewrec.runner.executors.ray_start import import_ray, is_loopback, on_loopback, quiet, sigterm_as_it_was
-from fewrec.runner.executors.ray_tasks import Answer, RunSetUp, StoredState, Sums, probe, run_task
+from fewrec.runner.executors.ray_tasks import Answer, RunSetUp, StoredState, Sums, probe, run_task, weights_of
 from fewrec.runner.executors.shared import bare
 from fewrec.runner.executors.shipped import ShippedWeights, ship_weights
 from fewrec.runner.executors.worker import unpacked
@@ -68,13 +68,15 @@ class RayExecutor:
         self._weights: dict[str, ShippedWeights | None] = {}
         self._under_way: dict[Any, Task] = {}
         self._nodes: dict[str, Mapping[str, Any]] = {}  # those that have died too: their answers may come after
+        learners = sorted({spec.learner for spec in cells})
+        self._wants = {name: resources_of(learner_class(name), device, threads) for name in learners}
         self._looked, self._alone_since = float("-inf"), float("inf")
         self.slots = 1
         try:
             self._set_up = self._ray.put(self._describe(cells, datasets, plugins, offline))
             remote = self._ray.remote(max_retries=0, max_calls=0)
             self._run, self._probe = remote(run_task), remote(probe)
-            self._refuse_what_fits_nowhere(cells)
+            self._refuse_what_fits_nowhere()
             self._refuse_unlike_nodes()
             self._look()
         except BaseException:
@@ -106,20 +108,17 @@ class RayExecutor:
             tuple((name, text, hashlib.sha256(text).hexdigest()) for name, text in texts),
             describe(self.device, self.threads),
             {name: code_hash(learner_class(name)) for name in sorted({spec.learner for spec in cells})},
-            str(self.device), self.threads, offline,
+            {name: _weights_sha256(name) for name in sorted({name for spec in cells for name in weights_of(spec)})},
+            torch.backends.cpu.get_cpu_capability(), str(self.device), self.threads, offline,
         )  # fmt: skip
 
     # nodes
 
-    def _refuse_what_fits_nowhere(self, cells: Sequence[CellSpec]) -> None:
+    def _refuse_what_fits_nowhere(self) -> None:
         """Raise ``SuiteError`` where a learner's units would wait for ever for a node that is large enough."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        for name in sorted({spec.learner for spec in cells}):
-            wanted = resources_of(learner_class(name), self.device, self.threads)
-            if not any(
-                has.get("CPU", 0) >= max(wanted.cpus or 0, self.threads) and has.get("GPU", 0) >= (wanted.gpus or 0)
-                for has in nodes
-            ):
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        for name, wanted in self._wants.items():
+            if not any(self._room(node, name) for node in nodes):
                 gpus = f" and {wanted.gpus:g} GPUs" if wanted.gpus else ""
                 raise SuiteError(
                     f"--executor ray: no node has {max(wanted.cpus or 0, self.threads):g} processors{gpus}, which "
@@ -159,27 +158,30 @@ class RayExecutor:
         self._looked = time.monotonic()
         alive = [node for node in self._ray.nodes() if node["Alive"]]
         self._nodes |= {node["NodeID"]: node for node in alive}
-        workers = sum(self._workers(node) for node in alive)
-        if workers:
-            self._alone_since = float("inf")
-        else:
-            self._alone_since = min(self._alone_since, time.monotonic())
-            if time.monotonic() - self._alone_since > _ALONE_S:
-                raise FewrecError(
-                    "--executor ray: no node is left that units can run on; what is complete is in the folder: "
-                    "run the same command again to go on"
-                )
-        slots = max(workers, 1)
+        waiting = sorted({task.spec.learner for task in self._under_way.values()})
+        alone = [name for name in waiting if not any(self._room(node, name) for node in alive)]
+        self._alone_since = min(self._alone_since, time.monotonic()) if alone else float("inf")
+        if time.monotonic() - self._alone_since > _ALONE_S:
+            raise FewrecError(
+                f"--executor ray: no node is left that units of '{alone[0]}' can run on; what is complete is in the "
+                "folder: run the same command again to go on"
+            )
+        slots = max(sum(max(self._room(node, name) for name in self._wants) for node in alive), 1)
         self.slots = min(slots, self.jobs) if self.jobs else slots + slots // 8  # some wait in the nodes' queues
 
-    def _workers(self, node: Mapping[str, Any]) -> int:
-        return int(node["Resources"].get("CPU", 0) // self.threads)
+    def _room(self, node: Mapping[str, Any], learner: str) -> int:
+        """Return how many units of a learner a node has room for at once."""
+        wanted, has = self._wants[learner], node["Resources"]
+        if has.get("CPU", 0) < self.threads:  # a head that is to run nothing, or too small a node
+            return 0
+        parts = [has.get(name, 0) / share for name, share in (("CPU", wanted.cpus), ("GPU", wanted.gpus)) if share]
+        return int(min(parts, default=has["CPU"] / self.threads) + 1e-9)
 
     def _kind(self, answer: Answer, task: Task) -> dict[str, Any]:
         if answer.identity not in self._nodes:
             self._looked = float("-inf")
             self._look()
-        workers = max(self._workers(self._nodes.get(answer.identity, {"Resources": {}})), 1)
+        workers = max(self._room(self._nodes.get(answer.identity, {"Resources": {}}), task.spec.learner), 1)
         device = describe(self.device, self.threads)["device"] if self._on_gpu(task) else "cpu"
         return {
             "processor": answer.processor, "device": device, "threads": self.threads,
@@ -192,10 +194,10 @@ class RayExecutor:
         return []  # which process gets a task is Ray's choice
 
     def _on_gpu(self, task: Task) -> bool:
-        return bool(resources_of(learner_class(task.spec.learner), self.device, self.threads).gpus)
+        return bool(self._wants[task.spec.learner].gpus)
 
     def submit(self, task: Task) -> None:
-        wanted = resources_of(learner_class(task.spec.learner), self.device, self.threads)
+        wanted = self._wants[task.spec.learner]
         call = self._run.options(num_cpus=wanted.cpus, num_gpus=wanted.gpus)
         reference = call.remote(self._set_up, task, bool(wanted.gpus), self._state(task), dict(self._weights))
         self._under_way[reference] = task
@@ -264,6 +266,13 @@ class RayExecutor:
         if self._own:
             with contextlib.suppress(Exception), quiet():
                 self._ray.shutdown()
+
+
+def _weights_sha256(name: str) -> str | None:
+    try:
+        return find_weights(name).sha256
+    except DataError:
+        return None  # a node may have them
 
 
 def _name(node: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ Everything here runs in Ray's worker processes. What one of them has received se
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from fewrec.data.table import Dataset
 from fewrec.data.weights import find_weights
 from fewrec.errors import DataError, FewrecError, SuiteError
 from fewrec.learners.registry import add_plugin_file, learner_class
-from fewrec.paths import cache_folder
+from fewrec.paths import cache_folder, go_offline
 from fewrec.runner.cell import CellSpec, code_hash
 from fewrec.runner.environment import describe, differences, processor
 from fewrec.runner.executors.shipped import ShippedWeights, install_plugin, install_weights
@@ -44,7 +43,9 @@ class Sums:
 class RunSetUp:
     """What a node has to know of a run: ``datasets`` by name (reference, sums), ``plugins`` (name, text, SHA-256).
 
-    ``environment`` and ``codes`` (code hash by learner) are the driver's, which those of a node must equal.
+    ``environment``, ``codes`` (code hash by learner) and ``instructions`` (the processor's that torch uses) are the
+    driver's, which those of a node must equal. ``weights``: the SHA-256 of the driver's by name, None where it has
+    none; a node with others of this name is sent the driver's.
     """
 
     run: str
@@ -52,6 +53,8 @@ class RunSetUp:
     plugins: tuple[tuple[str, bytes, str], ...]
     environment: dict[str, Any]
     codes: dict[str, str]
+    weights: dict[str, str | None]
+    instructions: str
     device: str
     threads: int
     offline: bool
@@ -113,7 +116,7 @@ class _Process:
     @classmethod
     def of(cls, set_up: RunSetUp) -> _Process:
         if set_up.offline:
-            os.environ["FEWREC_OFFLINE"] = "1"
+            go_offline()
         torch.set_num_threads(set_up.threads)
         for name, text, sha256 in set_up.plugins:
             add_plugin_file(install_plugin(name, text, sha256, cache_folder() / "plugins"))
@@ -153,9 +156,12 @@ def run_task(
         if name in process.weights:
             continue
         if name not in weights:
+            expected = set_up.weights.get(name)
             try:
-                find_weights(name)
+                unlike = expected is not None and find_weights(name).sha256 != expected
             except DataError:
+                unlike = True
+            if unlike:
                 return Answer(node, processor(), lacks=name)
         elif (sent := weights[name]) is not None:
             install_weights(name, sent)
@@ -189,6 +195,8 @@ def _enter(set_up: RunSetUp, on_gpu: bool) -> tuple[_Process | None, str]:
         if not on_gpu:
             wanted["device"] = "cpu"
         changed = differences(wanted, describe(device, set_up.threads))
+        if (found := torch.backends.cpu.get_cpu_capability()) != set_up.instructions:
+            changed.append(f"instructions of the processor: {set_up.instructions} -> {found}")
         if not changed:
             process = _Process.of(set_up)
             changed = [f"code of '{name}': {code} -> {found}" for name, code in set_up.codes.items()

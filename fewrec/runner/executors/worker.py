@@ -71,8 +71,7 @@ def packed(outcome: Outcome) -> Outcome:
     if not isinstance(fit, Fit) or fit.state is None:
         return outcome
     tensors, values = fit.state
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return replace(outcome, done=replace(fit, state=(save(plain), values)))  # type: ignore[arg-type]
+    return replace(outcome, done=replace(fit, state=(save(tensors), values)))  # type: ignore[arg-type]
 
 
 def unpacked(outcome: Outcome) -> Outcome:
