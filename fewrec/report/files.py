@@ -39,13 +39,17 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def check_folder(folder: Path, option: str) -> None:
-    """Raise ``FolderError``, naming the option, where ``folder`` can't be made or written; nothing is made here."""
+def check_folder(folder: Path, option: str, given: object = None) -> None:
+    """Raise ``FolderError``, naming the option, where ``folder`` can't be made or written; nothing is made here.
+
+    ``given``: what the option says, where that is a file in the folder.
+    """
+    given = given or folder
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise FolderError(f"{option} {folder}: {there} is a file, not a folder; choose another folder")
+        raise FolderError(f"{option} {given}: {there} is a file, not a folder; choose another folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise FolderError(f"{option} {folder}: can't write there (no permission); choose another folder")
+        raise FolderError(f"{option} {given}: can't write there (no permission); choose another folder")
 
 
 def json_bytes(value: Any) -> bytes:
