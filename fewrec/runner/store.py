@@ -231,7 +231,7 @@ class RunFolder:
         """
         content = {f"{kind}.parquet": _parquet(frame) for kind, frame in frames.items()}
         sums = {kind: hashlib.sha256(data).hexdigest() for kind, data in content.items()}
-        begun = {key: value for key, value in begun_of(folder).items() if key in ("code_hash", "row")}
+        begun = {key: value for key, value in read_object(folder / "begun.json").items() if key in ("code_hash", "row")}
         write_json(folder / f"sums-{name}.json", {"schema": SCHEMA, **begun, "files": sums})
         for file, data in content.items():
             replace_file(folder / file, partial(Path.write_bytes, data=data))
