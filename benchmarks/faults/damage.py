@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from .campaign import Campaign, fault, one_line
 from .report import Row
-from .world import Ended, Place
+from .world import Ended, Place, complete_files, differences, final_state
 
+UNFINISHED = "begun.json of an unfinished cell"
 # What is damaged, of a finished run: a pattern below the place's folder, and whether a run heals it or refuses it.
 FILES = {
     "block": ("out/cells/*/block-*.parquet", "heal"),
@@ -18,6 +20,7 @@ FILES = {
     "timings of a block": ("out/cells/*/block-*.timing.json", "heal"),
     "cell.json": ("out/cells/*/cell.json", "heal"),
     "begun.json": ("out/cells/*/begun.json", "heal"),
+    UNFINISHED: ("out/cells/*/begun.json", "heal"),
     "timing.json": ("out/cells/*/timing.json", "heal"),
     "meta-fit's state": ("out/meta/*/state.safetensors", "heal"),
     "meta-fit's record": ("out/meta/*/meta.json", "heal"),
@@ -66,6 +69,9 @@ def _one(
     if not row.expect(files, f"{where}: there is no {pattern}"):
         return
     file = rng.choice(files)
+    if what == UNFINISHED:
+        _lose_the_last_block(file.parent)
+    complete = complete_files(place.out)
     was = file.read_bytes()
     new = change(was, rng)
     while new == was:
@@ -84,16 +90,31 @@ def _one(
         campaign.resume(row, place, f"{where}, with a copy of it", said=False)
         return
     _healed(campaign, row, ended, place, file, where)
+    lost = _made_anew_with(file, place.out)
+    row.kept({name: at for name, at in complete.items() if name != lost}, complete_files(place.out), where)
+
+
+def _made_anew_with(file: Path, out: Path) -> str:
+    """Return the block or meta-fit, as ``complete_files`` names it, that a damaged file is part of, or ""."""
+    if file.parent.parent == out / "meta":
+        return f"meta/{file.parent.name}/meta.json"
+    found = re.match(r"(?:block|predictions|steps|sums)-(\d+)\.", file.name)
+    return f"cells/{file.parent.name}/block-{found[1]}.parquet" if found else ""
 
 
 def _healed(campaign: Campaign, row: Row, ended: Ended, place: Place, file: Path, where: str) -> None:
-    from .world import differences, final_state
-
     campaign.check_end(row, ended, where)
     row.note(ended.said, [place.folder])
     told = any(file.name in line or file.parent.name in line for line in ended.said)
     row.expect(told, f"{where}: nothing was said of {file.name}, got {ended.said[:2]}")
     row.compare(differences(campaign.wanted, final_state(place.out)), where)
+
+
+def _lose_the_last_block(cell: Path) -> None:
+    """Leave of a finished cell what a run leaves that was killed before its last block."""
+    number = max(cell.glob("block-*.parquet")).stem.removeprefix("block-")
+    for file in (*cell.glob(f"*-{number}.*"), cell / "timing.json", cell / "cell.json"):
+        file.unlink()
 
 
 def _lose_a_cell_of_each(place: Place) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .campaign import Campaign, fault, one_line
 from .report import Row
-from .world import complete_files, differences, final_state
+from .world import Place, Process, complete_files, differences, final_state
 
 YEARS = 30
+KILLS = 3  # of a run with workers,
+WINDOW = 3.0  # in so many seconds after its first worker was started, or after its first block
+LONGEST = 30.0  # how long a worker may outlive it: one that is starting notices when it has imported torch
 # Shifts the wall clock of a process (sitecustomize.py), and lets it jump back and forth while it runs.
 CLOCK = """
 import itertools, time
@@ -115,15 +119,79 @@ def worker(campaign: Campaign, step: Callable[[], None]) -> list[Row]:
     campaign.check_end(row, ended, "the run whose worker was killed")
     row.note(ended.said, [place.folder])
     _others_went_on(campaign, row, place.out)
-    again = complete_files(place.out)
-    ended = campaign.world.run(place, arguments=["--jobs", "2"], environment={"FAULTS_DIES": str(died)})
-    campaign.check_end(row, ended, "the next run")
-    found, wanted = final_state(place.out), dict(campaign.wanted)
-    found.pop("manifest.json"), wanted.pop("manifest.json")  # it names the command, which has --jobs here
-    row.compare(differences(wanted, found), "the next run")
-    row.kept(again, complete_files(place.out), "the next run")
+    _resume_with_workers(campaign, row, place, "the next run", {"FAULTS_DIES": str(died)})
     step()
     return [row]
+
+
+@fault("killed-jobs", steps=KILLS)
+def killed_jobs(campaign: Campaign, step: Callable[[], None]) -> list[Row]:
+    """Kill a run with workers, and not them: they must end by themselves, and the next run goes on."""
+    row = Row(
+        "killed run with workers", "a run with --jobs 2 gets SIGKILL, its workers don't; then it is started again"
+    )
+    if not Path("/proc/self/stat").exists():
+        row.not_run = "which processes are left is read from /proc, which only Linux has"
+        return [row]
+    rng = campaign.random(row.name)
+    slowest = 0.0
+    for number in range(1, KILLS + 1):
+        place, where = campaign.place(cached=True), f"kill {number}"
+        slow = {"FAULTS_PAUSE": "adapt:0.3"}
+        process = campaign.world.start(place, arguments=["--jobs", "2"], environment=slow)
+        limit = time.monotonic() + 120
+        phase = "starting" if number == 1 else "among the blocks"
+
+        def reached(phase: str = phase, process: Process = process, out: Path = place.out) -> bool:
+            return bool(_workers(process)) and (phase == "starting" or any(out.glob("cells/*/block-*.parquet")))
+
+        while process.popen.poll() is None and not reached() and time.monotonic() < limit:
+            time.sleep(0.02)
+        row.expect(reached(), f"{where}: it did not get so far")
+        time.sleep(rng.uniform(0, WINDOW))
+        os.kill(process.popen.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        while _workers(process) and time.monotonic() < killed + LONGEST:
+            time.sleep(0.02)
+        slowest = max(slowest, time.monotonic() - killed)
+        row.expect(not _workers(process), f"{where}: workers were there {LONGEST:g} s after the run was killed")
+        if _workers(process):
+            process.signal(signal.SIGKILL)
+        ended = process.end()
+        row.expect(ended.code == -signal.SIGKILL, f"{where}: the run ended before it was killed")
+        row.count(phase)
+        _resume_with_workers(campaign, row, place, f"{where}, the next run")
+        step()
+    row.measured["seconds until the last worker had ended"] = round(slowest, 1)
+    return [row]
+
+
+def _workers(process: Process) -> list[int]:
+    """Return the processes that a run has started and that are alive (Linux: of its process group)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = stat.read_text().rsplit(")", 1)[1].split()[:3]
+        except OSError:
+            continue  # it has just ended
+        if int(group) == process.popen.pid and state not in "ZX" and int(stat.parent.name) != process.popen.pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _resume_with_workers(
+    campaign: Campaign, row: Row, place: Place, where: str, environment: dict[str, str] | None = None
+) -> None:
+    """Run a place to its end with two workers, and note whether the bytes are right and what was made again."""
+    before = complete_files(place.out)
+    ended = campaign.world.run(place, arguments=["--jobs", "2"], environment=environment)
+    campaign.check_end(row, ended, where)
+    row.note(ended.said, [campaign.world.folder])
+    found, wanted = final_state(place.out), dict(campaign.wanted)
+    for state in (found, wanted):
+        state.pop("manifest.json", None)  # it names the command, which has --jobs here
+    row.compare(differences(wanted, found), where)
+    row.kept(before, complete_files(place.out), where)
 
 
 def _others_went_on(campaign: Campaign, row: Row, out: Path) -> None:

@@ -107,9 +107,9 @@ def _toml(value: str) -> Any:
 def backbone(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return the name of ``--backbone``; refuse one that can't be weights before anything is loaded."""
     if value is not None:
-        from fewrec.data.weights import check_name
+        from fewrec.data.weights import check_option
 
-        check_name(value)
+        check_option(value)
     return value
 
 

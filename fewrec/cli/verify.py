@@ -48,7 +48,7 @@ def command(folder: str, everything: bool, count: int, draw: int, report: str | 
     from fewrec.runner.verify import Filter, verify
 
     if report is not None:
-        check_folder(Path(report).parent, "--json")
+        check_folder(Path(report).parent, "--json", report)
     fields = ("learners", "datasets", "states", "shots")
     wanted = Filter(**{name: options.pop(name) for name in fields}, cells=options.pop("hashes"))
     try:

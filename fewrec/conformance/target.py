@@ -46,6 +46,8 @@ def configured(cls: type[Learner], settings: Mapping[str, Any]) -> dict[str, Any
         except ValidationError as error:
             problem = first_problem(error, cls.Config)
             if problem.unknown:
-                raise SuiteError(f"learner '{cls.name}' has no option '{problem.key}'{problem.said}") from None
+                raise SuiteError(
+                    f"learner '{cls.name}' has no option '{problem.key}'{problem.said or '; it has none'}"
+                ) from None
             raise SuiteError(f"learner '{cls.name}': {problem}") from None
     return dict(settings)

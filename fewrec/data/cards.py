@@ -250,7 +250,7 @@ def _read(path: Path, model: type[AnyCard]) -> AnyCard:
     try:
         card = model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such card") from None
+        raise DataError(f"{path}: no such card; give the path of one, or a name of fewrec list datasets") from None
     except ValidationError as error:
         raise DataError(f"{path}: {first_problem(error, model)}") from None
     except (OSError, ValueError, RecursionError) as error:  # among the values of no TOML: digits and levels without end

@@ -62,9 +62,9 @@ def _read(path: Path, source: str) -> dict[str, Any]:
             raise ValueError(f"larger than {_LARGEST_JSON >> 20} MB")
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{source}: config.json can't be read ({reason_of(error)})") from None
+        raise DataError(f"{source}: config.json can't be read ({reason_of(error)}); get the model again") from None
     if not isinstance(config, dict):
-        raise DataError(f"{source}: config.json is not the configuration of a model")
+        raise DataError(f"{source}: config.json is not the configuration of a model; get the model again")
     return config
 
 

@@ -33,7 +33,9 @@ def with_negatives(dataset: Dataset, ratio: int, seed: int = 0) -> Dataset:
         raise DataError(f"{dataset.name}: --negatives is for clicks; its ratings are not all 1")
     if not (table.rating == 1).all():
         own = int((table.rating != 1).sum())
-        raise DataError(f"{dataset.name}: it has {own:,} negatives of its own, so none can be sampled (no --negatives)")
+        raise DataError(
+            f"{dataset.name}: it has {own:,} negatives of its own, so none can be sampled (leave out --negatives)"
+        )
     clicks = np.bincount(table.user, minlength=table.n_users)
     free = table.n_items - clicks
     count = np.minimum(ratio * clicks, free)

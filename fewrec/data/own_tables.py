@@ -41,7 +41,7 @@ def read_items(path: Path, wanted: np.ndarray) -> tuple[pd.DataFrame, tuple[str,
     codes, ids = code_ids(table.frame[item], "item", table.where)
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
-        raise DataError(f"{table.where(row)}: item {table.frame[item].iloc[row]} comes twice")
+        raise DataError(f"{table.where(row)}: item {table.frame[item].iloc[row]} comes twice; keep one line of it")
     parts = {role: _strings(table.frame, column) for role, column in found.items()}
     # RecBole writes a sequence with spaces between its parts, and says so in the header.
     between = " " if (found["genres"] or "").endswith(":token_seq") else "|"

@@ -102,6 +102,14 @@ def check_name(name_or_path: str | Path) -> WeightsCard | Path | str:
     return text
 
 
+def check_option(name_or_path: str | Path) -> None:
+    """Check what ``--backbone`` names as ``check_name`` does; its errors name that option."""
+    try:
+        check_name(name_or_path)
+    except DataError as error:
+        raise DataError(f"--backbone: {error}") from None
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where converted GGUF files go, and who is told that one is being converted."""
@@ -138,7 +146,10 @@ def _from_hub(repository: str, revision: str | None, offline: bool, place: _Plac
     if here is not None and _is_complete(here):
         return _weights(repository, here, label, place)
     if offline:
-        raise DataError(f"{repository} is not in the model hub's cache, and offline mode forbids to fetch it")
+        raise DataError(
+            f"{repository} is not in the model hub's cache, and offline mode forbids to fetch it; "
+            "give a folder, or leave out --offline and FEWREC_OFFLINE where there is a network"
+        )
     try:
         gguf = _only_gguf(repository, hub_files(repository, revision))
         folder = hub_snapshot(repository, revision, [gguf] if gguf else PATTERNS)

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from fewrec.data.load import load_dataset
-from fewrec.data.weights import Weights, find_weights
+from fewrec.data.weights import Weights, check_option, find_weights
 from fewrec.errors import SuiteError
 from fewrec.finetune.batches import epoch_generator
 from fewrec.finetune.folder import SCHEMA, FinetuneFolder
@@ -77,6 +77,7 @@ def finetune(
     if items is not None and dataset is not None:
         raise SuiteError("--items and --dataset exclude one another: item texts come from one of them")
     chosen = choose_device(device)
+    check_option(options.backbone)
     known, source = None, Path(items).name if items is not None else ""
     if dataset is not None:
         data = load_dataset(dataset, offline=offline, notify=reporter.say)

@@ -24,9 +24,11 @@ def check_backbone(weights: Weights, options: FinetuneOptions) -> None:
     try:
         config = json.loads((weights.folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"--backbone {options.backbone}: config.json can't be read ({reason_of(error)})") from None
+        raise DataError(
+            f"--backbone {options.backbone}: config.json can't be read ({reason_of(error)}); get it again"
+        ) from None
     if not isinstance(config, dict):
-        raise DataError(f"--backbone {options.backbone}: config.json is not the configuration of a model")
+        raise DataError(f"--backbone {options.backbone}: config.json is not the configuration of a model; get it again")
     if config.get("model_type") not in FAMILIES:
         raise DataError(
             f"--backbone {options.backbone}: a '{config.get('model_type')}' model; give an encoder of "

@@ -180,7 +180,7 @@ def _config(cls: type[Learner], settings: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         problem = first_problem(error, cls.Config)
         if problem.unknown:
-            raise SuiteError(f"'{cls.name}' has no option '{problem.key}'{problem.said}") from None
+            raise SuiteError(f"'{cls.name}' has no option '{problem.key}'{problem.said or '; it has none'}") from None
         raise SuiteError(f"option '{problem.key}' of '{cls.name}': {problem.said}") from None
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
-from fewrec.report.files import read_json
+from fewrec.report.files import read_json, remedy, remedy_of_a_stranger, sha256_of_result
 from fewrec.report.rows import read_rows
 
 BY_USER = "by-user.parquet"
@@ -58,7 +57,7 @@ def rows_beside(folder: str | Path, kind: Beside) -> pd.DataFrame:
         if file.parent != folder:
             part.insert(0, "cell", file.parent.name)
         if list(part.columns) != list(kind.columns):
-            raise DataError(f"{file}: its columns are not {', '.join(kind.columns)}; run the suite again")
+            raise DataError(f"{file}: its columns are not {', '.join(kind.columns)}; {remedy_of_a_stranger(file)}")
         parts.append(part)
     if not parts:
         return pd.DataFrame({name: pd.Series(dtype=object if name == "cell" else float) for name in kind.columns})
@@ -69,5 +68,5 @@ def _refuse_damaged(file: Path) -> None:
     """Raise ``DataError`` for a file of a complete cell that is not the one that the cell's record names."""
     record = file.with_name("cell.json")
     sha256 = (read_json(record).get("files") or {}).get(file.name) if record.is_file() else None
-    if sha256 is not None and sha256_of(file) != sha256:
-        raise DataError(f"{file}: damaged (its SHA-256 is not the recorded one); run the suite again, it is made anew")
+    if sha256 is not None and sha256_of_result(file) != sha256:
+        raise DataError(f"{file}: damaged (its SHA-256 is not the recorded one); {remedy(file)}")

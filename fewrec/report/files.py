@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fewrec.checksums import unsealed
+from fewrec.checksums import SEAL, sha256_of, unsealed
 from fewrec.errors import DataError, FolderError, reason_of
 
 _UNSEEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
@@ -39,13 +39,17 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def check_folder(folder: Path, option: str) -> None:
-    """Raise ``FolderError``, naming the option, where ``folder`` can't be made or written; nothing is made here."""
+def check_folder(folder: Path, option: str, given: object = None) -> None:
+    """Raise ``FolderError``, naming the option, where ``folder`` can't be made or written; nothing is made here.
+
+    ``given``: what the option says, where that is a file in the folder.
+    """
+    given = given or folder
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise FolderError(f"{option} {folder}: {there} is a file, not a folder; choose another folder")
+        raise FolderError(f"{option} {given}: {there} is a file, not a folder; choose another folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise FolderError(f"{option} {folder}: can't write there (no permission); choose another folder")
+        raise FolderError(f"{option} {given}: can't write there (no permission); choose another folder")
 
 
 def json_bytes(value: Any) -> bytes:
@@ -78,12 +82,39 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises ``DataError`` naming the file where it is missing, broken, or not what was sealed.
     """
     try:
-        value = unsealed(parsed_json(path.read_bytes()))
+        value = parsed_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        said = f"not readable as JSON ({reason_of(error)})"
-        raise DataError(f"{path}: {said}; remove its folder and run the suite again") from error
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({reason_of(error)}); {remedy(path)}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not readable as JSON ({reason_of(error)}); {remedy(path)}") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: holds no JSON object; remove its folder and run the suite again")
-    return value
+        raise DataError(f"{path}: holds no JSON object; {remedy(path)}")
+    try:
+        return unsealed(value)
+    except ValueError:
+        said = f"damaged, or edited by hand (its values are not those of its {SEAL})"
+        raise DataError(f"{path}: {said}; {remedy(path)}") from None
+
+
+def remedy(path: Path) -> str:
+    """Return what mends a damaged file of a folder of results: a run makes all but its manifest anew."""
+    if (path.parent / "scores.parquet").exists():  # a reference
+        return "put a copy of it back, or export the run again"
+    if path.name != "manifest.json":
+        return "run the suite again, which makes it anew"
+    return f"put a copy of it back, or remove {path.parent} and run the suite again"
+
+
+def remedy_of_a_stranger(path: Path) -> str:
+    """Return what mends a file that is whole and yet not as fewrec writes it, which a run takes for complete."""
+    return remedy(path).replace("run the suite again, which", "remove it and run the suite again, which")
+
+
+def sha256_of_result(path: Path) -> str:
+    """Return the SHA-256 of a file of results; raise ``DataError``, naming it, where it can't be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({reason_of(error)}); {remedy(path)}") from error

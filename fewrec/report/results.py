@@ -30,6 +30,7 @@ from fewrec.report.stored_cells import (
 )
 from fewrec.seeding import canonical_json
 
+_GIVE = "give one that fewrec run or fewrec export has written"
 _META = (
     "code_hash", "dataset_sha256", "text_sha256", "split_hash", "eligible_users", "excluded_users", "trainable_params",
 )  # fmt: skip
@@ -114,7 +115,7 @@ def load_results(path: str | Path) -> Results:
     if not path.is_dir():
         raise DataError(f"{path}: no such folder of results; run the suite first, or give results/reference/<suite>")
     if not (path / "manifest.json").is_file():
-        raise DataError(f"{path}: not a folder of results (it has no manifest.json)")
+        raise DataError(f"{path}: not a folder of results (it has no manifest.json); {_GIVE}")
     manifest = check_manifest(read_json(path / "manifest.json"), path / "manifest.json")
     if (path / "cells").is_dir():
         metadata, unfinished = read_cells(path / "cells")
@@ -125,7 +126,7 @@ def load_results(path: str | Path) -> Results:
         metadata, unfinished = [checked_cell(m, path / "manifest.json") for m in manifest.pop("cells", None) or []], ()
         scores = read_scores(path / "scores.parquet")
     else:
-        raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet)")
+        raise DataError(f"{path}: not a folder of results (it has neither cells/ nor scores.parquet); {_GIVE}")
     return assemble_results(path, manifest, metadata, scores, unfinished)
 
 

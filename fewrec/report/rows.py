@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from fewrec.data.parquet import BROKEN, bounded_table, reason
 from fewrec.errors import DataError
+from fewrec.report.files import remedy, remedy_of_a_stranger
 
 
 def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
@@ -20,15 +21,15 @@ def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
         table = bounded_table(file, file.stat().st_size)
         frame = table.to_pandas()
     except BROKEN as error:
-        raise DataError(f"{file}: can't be read ({reason(error)}); remove it and run the suite again") from None
+        raise DataError(f"{file}: can't be read ({reason(error)}); {remedy(file)}") from None
     for name in table.column_names:
         kind = table.schema.types[table.column_names.index(name)]
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
         if not (text if name == "cell" else number):
-            raise DataError(f"{file}: its column '{name}' is not as fewrec writes it; run the suite again")
+            raise DataError(f"{file}: its column '{name}' is not as fewrec writes it; {remedy_of_a_stranger(file)}")
         if (name in whole or name == "cell") and table.column(name).null_count:
-            raise DataError(f"{file}: its column '{name}' has empty places; run the suite again")
+            raise DataError(f"{file}: its column '{name}' has empty places; {remedy_of_a_stranger(file)}")
         if name in whole and not pa.types.is_signed_integer(kind):
-            raise DataError(f"{file}: its column '{name}' is {kind}, not whole numbers; run the suite again")
+            raise DataError(f"{file}: its column '{name}' is {kind}, not whole numbers; {remedy_of_a_stranger(file)}")
     return frame

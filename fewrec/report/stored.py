@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fewrec.errors import DataError
+from fewrec.report.files import remedy_of_a_stranger
 
 # A rule is a function that accepts a value; a dict, the rules of an object's entries ("?": one that may be missing or
 # null, "*": all others); a list, the rule of each element; or a tuple, rules of which one has to hold.
@@ -112,7 +113,7 @@ def check_timing(value: dict[str, Any], file: Path) -> dict[str, Any]:
 def _checked(rule: Any, value: dict[str, Any], file: Path) -> dict[str, Any]:
     for path in _wrong(rule, value, ()):
         at = ".".join(map(str, path))
-        raise DataError(f"{file}: broken at '{at}': not as fewrec writes it; remove its folder and run the suite again")
+        raise DataError(f"{file}: broken at '{at}': not as fewrec writes it; {remedy_of_a_stranger(file)}")
     return value
 
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from fewrec.checksums import sha256_of
 from fewrec.errors import DataError
 from fewrec.report.beside import score_files
-from fewrec.report.files import read_json
+from fewrec.report.files import read_json, remedy_of_a_stranger, sha256_of_result
 from fewrec.report.rows import read_rows
 from fewrec.report.stored import check_cell, check_timing
 from fewrec.seeding import canonical_json
@@ -29,9 +28,10 @@ def read_cells(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
         if not (cell / "cell.json").is_file():
             unfinished.append(cell.name)
             continue
-        one = checked_cell(read_json(cell / "cell.json"), cell / "cell.json")
+        file = cell / "cell.json"
+        one = checked_cell(read_json(file), file)
         if one["spec_hash"] != cell.name:
-            raise DataError(f"{cell / 'cell.json'}: belongs to cell {one['spec_hash']}; remove this folder")
+            raise DataError(f"{file}: is that of cell {one['spec_hash']}; {remedy_of_a_stranger(file)}")
         timing = cell / "timing.json"
         one["timing"] = check_timing(read_json(timing), timing) if timing.is_file() else {}
         metadata.append(one)
@@ -66,18 +66,18 @@ def count_other_configurations(run_folder: Path, metadata: list[dict[str, Any]])
 def checked_cell(metadata: Any, file: Path) -> dict[str, Any]:
     needed = ("spec", "spec_hash", "status")
     if not isinstance(metadata, dict) or any(name not in metadata for name in needed):
-        raise DataError(f"{file}: a cell lacks one of {', '.join(needed)}; it was not written by fewrec")
+        raise DataError(f"{file}: a cell lacks one of {', '.join(needed)}; {remedy_of_a_stranger(file)}")
     if metadata.get("schema", 1) != 1:
         raise DataError(f"{file}: schema {metadata['schema']} is newer than this fewrec, which reads 1; update fewrec")
     spec = metadata["spec"]
     for name, kind, said in (("spec", dict, "a table"), ("spec_hash", str, "text"), ("status", str, "text")):
         if not isinstance(metadata[name], kind):
-            raise DataError(f"{file}: its {name} is not {said}; it was not written by fewrec")
+            raise DataError(f"{file}: its {name} is not {said}; {remedy_of_a_stranger(file)}")
     for name in ("dataset", "protocol", "n_users", "k_shot", "n_query", "episodes", "seed", "learner"):
         if name not in spec:
-            raise DataError(f"{file}: the cell's spec lacks '{name}'; it was not written by this version of fewrec")
+            raise DataError(f"{file}: the cell's spec lacks '{name}'; {remedy_of_a_stranger(file)}")
     if not isinstance(spec["protocol"], dict):
-        raise DataError(f"{file}: its protocol is not a table; it was not written by fewrec")
+        raise DataError(f"{file}: its protocol is not a table; {remedy_of_a_stranger(file)}")
     return check_cell(metadata, file)
 
 
@@ -85,7 +85,7 @@ def read_blocks(folder: Path, metadata: dict[str, Any]) -> pd.DataFrame:
     sums = metadata.get("files")  # earlier versions recorded none
     parts = []
     for file in score_files(folder):
-        if sums and sha256_of(file) != sums.get(file.name):
+        if sums and sha256_of_result(file) != sums.get(file.name):
             raise DataError(
                 f"{file}: damaged, or not of this cell (its SHA-256 is not the one in cell.json); run the suite again, "
                 "which makes it anew"
@@ -101,11 +101,11 @@ def read_scores(file: Path, cell: str | None = None) -> pd.DataFrame:
     frame = read_rows(file, ("episode", "user", "n"))
     if cell is not None:
         if "cell" in frame:
-            raise DataError(f"{file}: it has a column 'cell', which is a reference's; run the suite again")
+            raise DataError(f"{file}: it has a column 'cell', which is a reference's; {remedy_of_a_stranger(file)}")
         frame.insert(0, "cell", cell)
     missing = [name for name in ("cell", *SCORE_COLUMNS) if name not in frame]
     if missing:
-        raise DataError(f"{file}: lacks the column '{missing[0]}'; remove it and run the suite again")
+        raise DataError(f"{file}: lacks the column '{missing[0]}'; {remedy_of_a_stranger(file)}")
     return frame
 
 

@@ -12,7 +12,7 @@ import torch
 from fewrec.data.likes import likes_of
 from fewrec.data.load import open_dataset
 from fewrec.data.table import Dataset
-from fewrec.data.weights import check_name, find_weights
+from fewrec.data.weights import check_option, find_weights
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.errors import SuiteError
 from fewrec.learners.registry import add_plugin_file
@@ -95,7 +95,7 @@ def plan(
     for plugin in one_or_many(plugins):
         add_plugin_file(Path(plugin))
     if backbone is not None:
-        check_name(backbone)
+        check_option(backbone)
     name, definition = load_suite(suite)
     if data is not None:
         data = data if isinstance(data, Dataset) else open_dataset(data, offline=offline)

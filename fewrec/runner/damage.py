@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewrec.checksums import sha256_of, unsealed
+from fewrec.errors import reason_of
 
 _NUMBER = re.compile(r"^(?:block|predictions|steps|sums)-(\d+)\b")
 
@@ -22,9 +23,13 @@ _NUMBER = re.compile(r"^(?:block|predictions|steps|sums)-(\d+)\b")
 def read_json(path: Path) -> Any:
     """Return the value of a JSON file without its seal, or None where there is none or it is not as it was written."""
     try:
-        return unsealed(json.loads(path.read_text(encoding="utf-8")))
+        return _value(path)
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def _value(path: Path) -> Any:
+    return unsealed(json.loads(path.read_text(encoding="utf-8")))
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -43,6 +48,22 @@ def recorded_sums(cell: Path) -> dict[str, str]:
     return sums
 
 
+def begun_of(cell: Path) -> dict[str, Any]:
+    """Return ``code_hash`` and ``row`` of what a cell's folder holds, {} where nobody can tell.
+
+    They are begun.json's. Where that is damaged or missing they are those that the checksums of the blocks were written
+    with: of all its blocks the same ones, or nobody can tell.
+    """
+    begun = read_object(cell / "begun.json")
+    if begun:
+        return begun
+    sums = {file.name: read_object(file) for file in _files(cell, "sums-*.json")}
+    said = [{name: record.get(name) for name in ("code_hash", "row")} for record in sums.values()]
+    vouched = all(f"sums-{_number(file.name)}.json" in sums for file in _files(cell, "block-*.parquet"))
+    same = bool(said) and all(one == said[0] and None not in one.values() for one in said)
+    return said[0] if vouched and same else {}
+
+
 def damaged(cell: Path) -> list[tuple[Path, str]]:
     """Return the files of a cell's folder that are not as they were written, each with the reason.
 
@@ -51,12 +72,19 @@ def damaged(cell: Path) -> list[tuple[Path, str]]:
     """
     sums, found = recorded_sums(cell), dict[Path, str]()
     for file in _files(cell, "*.json"):
-        if read_json(file) is None:
+        try:
+            _value(file)
+        except OSError as error:
+            found[file] = f"damaged, can't be read ({reason_of(error)})"
+        except (ValueError, RecursionError):
             found[file] = "damaged (its values are not those that it was written with)"
     for file in _files(cell, "*.parquet"):
         if file.name in sums:
-            if sha256_of(file) != sums[file.name]:
-                found[file] = "damaged (its SHA-256 is not the recorded one)"
+            try:
+                if sha256_of(file) != sums[file.name]:
+                    found[file] = "damaged (its SHA-256 is not the recorded one)"
+            except OSError as error:
+                found[file] = f"damaged, can't be read ({reason_of(error)})"
         elif not _readable(file):
             found[file] = "damaged (not a readable Parquet file)"
     lacking = {number for name in sums if not (cell / name).exists() and (number := _number(name))}

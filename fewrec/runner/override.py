@@ -9,7 +9,7 @@ from typing import Any
 from fewrec.errors import SuiteError, nearest, shown
 from fewrec.learners.registry import learner_class
 from fewrec.runner.conditions import Conditions
-from fewrec.runner.suite import LearnerRow, Shots, Suite, make_suite
+from fewrec.runner.suite import LearnerRow, Shots, Suite, make_suite, validated_config
 
 
 def override(
@@ -62,6 +62,7 @@ def override(
             if not own:
                 learner_class(wanted)  # raises for an unknown name
             rows += own or [LearnerRow(learner=wanted)]
+    _check_rows(rows, suite, name)
     for row in tuned:
         same = [place for place, other in enumerate(rows) if other.learner == row.learner]
         rows.insert(same[-1] + 1 if same else len(rows), row)
@@ -91,6 +92,16 @@ def _conditions(own: dict[str, Any], order: str | None, given: Mapping[str, Any]
         )
     plain = {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in given.items()}
     return own | plain | ({} if order is None else {"order": order})
+
+
+def _check_rows(rows: list[LearnerRow], suite: Suite, name: str) -> None:
+    """Raise ``SuiteError`` naming the suite and the row where one of the suite's own has no learner or bad options."""
+    for row in rows:
+        if row in suite.learners:
+            try:
+                validated_config(row)
+            except SuiteError as error:
+                raise SuiteError(f"{name}.toml: learners, row {suite.learners.index(row) + 1}: {error}") from None
 
 
 def _unique(rows: list[LearnerRow]) -> list[dict[str, Any]]:

@@ -9,10 +9,17 @@ from fewrec.data.table import Dataset
 from fewrec.episodes.cross import split_across
 from fewrec.episodes.sampler import EpisodeSampler
 from fewrec.episodes.split import Split, split_dataset
+from fewrec.errors import SuiteError
 from fewrec.runner.cell import CellSpec
 from fewrec.seeding import digest
 
 _KEPT = 4
+# What mends a protocol that the data can't be cut by, by a part of what the split says of it.
+_REMEDIES = {
+    "too few to be split": "give a larger data set",
+    "(user_ratings)": "change user_ratings in the suite's table [protocol]",
+    'user_split = "given"': "leave it out of the suite's table [protocol], and users are drawn by user_shares",
+}
 
 
 def split_key(spec: CellSpec) -> str:
@@ -23,9 +30,14 @@ def split_key(spec: CellSpec) -> str:
 def split_of(spec: CellSpec, datasets: Mapping[str, Dataset]) -> Split:
     """Return the split of a cell; raises ``SuiteError`` where its data can't be cut so."""
     dataset = datasets[spec.dataset]
-    if spec.meta_dataset is None:
-        return split_dataset(dataset, spec.protocol, spec.seed)
-    return split_across(dataset, datasets[spec.meta_dataset], spec.protocol, spec.seed)
+    try:
+        if spec.meta_dataset is None:
+            return split_dataset(dataset, spec.protocol, spec.seed)
+        return split_across(dataset, datasets[spec.meta_dataset], spec.protocol, spec.seed)
+    except SuiteError as error:
+        said = str(error)
+        fixes = [fix for part, fix in _REMEDIES.items() if part in said]
+        raise SuiteError("; ".join([said, *fixes])) from None
 
 
 class Splits:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from fewrec.checksums import sha256_of
 from fewrec.errors import FolderError, reason_of
 from fewrec.runner.cell import SCHEMA, CellSpec
-from fewrec.runner.damage import damaged, read_json, read_object, recorded_sums
+from fewrec.runner.damage import begun_of, damaged, read_json, read_object, recorded_sums
 from fewrec.runner.environment import differences
 from fewrec.runner.files import replace_file, write_json
 from fewrec.runner.meta_fits import MetaFits
@@ -121,9 +121,9 @@ class RunFolder:
     def begin_cell(self, spec: CellSpec, code: str) -> Path:
         """Return the cell's folder, ready for (more) blocks. What other code or configuration left is moved aside."""
         folder = self.cell(spec)
-        begun = read_object(folder / "begun.json")
-        if folder.exists() and begun.get("code_hash") != code:
-            self._set_aside(folder, begun.get("code_hash"))
+        found = begun_of(folder).get("code_hash")
+        if folder.exists() and found != code:
+            self._set_aside(folder, found)
         self._write_begun(spec, code)
         return folder
 
@@ -134,10 +134,12 @@ class RunFolder:
         """Move aside what stands in the same place of the table as one of ``cells`` but differs in configuration."""
         wanted = {spec.spec_hash for spec in cells}
         rows = {spec.row_key() for spec in cells}
-        for begun_file in sorted((self.path / "cells").glob("*/begun.json")):
-            begun = read_object(begun_file)
-            if begun_file.parent.name not in wanted and str(begun.get("row")) in rows:
-                self._set_aside(begun_file.parent, begun.get("code_hash"))
+        for folder in sorted(path for path in (self.path / "cells").glob("*") if path.is_dir()):
+            if folder.name in wanted:
+                continue
+            begun = begun_of(folder)
+            if str(begun.get("row")) in rows:
+                self._set_aside(folder, begun.get("code_hash"))
 
     def _set_aside(self, folder: Path, code: Any) -> None:
         if not (isinstance(code, str) and re.fullmatch("[0-9A-Za-z]{1,64}", code)):  # it becomes part of a path
@@ -174,8 +176,13 @@ class RunFolder:
         for stale in folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         for file, why in damaged(folder):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise FolderError(
+                    f"{file}: {why}, and can't be removed ({reason_of(error)}); remove it, or choose another --out"
+                ) from None
             self.warn(f"{file}: {why}; it is made anew")
-            file.unlink(missing_ok=True)
 
     def update_record(self, spec: CellSpec, record: dict[str, Any], **entries: Any) -> None:
         """Put entries that decide no score into the record of a complete cell, where they are not there yet."""
@@ -185,7 +192,7 @@ class RunFolder:
     def missing_blocks(self, spec: CellSpec, code: str) -> list[int]:
         """Return the first episode of each block of a cell that is not there; all where other code has left some."""
         folder = self.cell(spec)
-        kept = (read_json(folder / "begun.json") or {}).get("code_hash") == code
+        kept = begun_of(folder).get("code_hash") == code
         starts = range(0, spec.episodes, spec.block)
         return [start for start in starts if not (kept and block_file(folder, start // spec.block).exists())]
 
@@ -223,10 +230,14 @@ class RunFolder:
         self.write_frames(folder, f"{number:04d}", {f"{kind}-{number:04d}": frame for kind, frame in frames.items()})
 
     def write_frames(self, folder: Path, name: str, frames: Mapping[str, pd.DataFrame]) -> None:
-        """Write frames as Parquet files by their names, in their order, and before them sums-NAME.json."""
+        """Write frames as Parquet files by their names, in their order, and before them sums-NAME.json.
+
+        That has their checksums, and the code and row that begun.json has: what a cell is of can be told without it.
+        """
         content = {f"{kind}.parquet": _parquet(frame) for kind, frame in frames.items()}
         sums = {kind: hashlib.sha256(data).hexdigest() for kind, data in content.items()}
-        write_json(folder / f"sums-{name}.json", {"schema": SCHEMA, "files": sums})
+        begun = {key: value for key, value in read_object(folder / "begun.json").items() if key in ("code_hash", "row")}
+        write_json(folder / f"sums-{name}.json", {"schema": SCHEMA, **begun, "files": sums})
         for file, data in content.items():
             replace_file(folder / file, partial(Path.write_bytes, data=data))
 

@@ -302,5 +302,9 @@ def load_tuned(paths: Iterable[str | Path]) -> list[LearnerRow]:
                 raise SuiteError(
                     f"--tuned {path}: the label '{row.shown}' stands in {found[row.shown][1]} too; change one of them"
                 )
+            try:
+                validated_config(row)
+            except SuiteError as error:
+                raise SuiteError(f"--tuned {path}: {error}") from None
             found[row.shown] = (row, path)
     return [row for row, _ in found.values()]

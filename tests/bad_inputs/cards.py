@@ -46,7 +46,11 @@ CASES = (
         "data fetch movielens",
         "unknown dataset 'movielens'; did you mean 'movietweetings'?",
     ),
-    Case("no such card", "data info films.toml", "films.toml: no such card"),
+    Case(
+        "no such card; give the path of one, or a name of fewrec list datasets",
+        "data info films.toml",
+        "films.toml: no such card; give the path of one, or a name of fewrec list datasets",
+    ),
     Case(
         "a card that isn't TOML",
         INFO,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +24,8 @@ class Case:
     ``error: `` before it; "…" stands for what depends on the machine, a library's version or a hash. ``files`` are
     written beforehand into the folder that the command runs in: a path (a pattern with ``*`` is one file that is
     there), and its content, a function of the present content, or None to remove it; a path that ends in ``/`` is a
-    folder. ``needs`` names what must be there, of ``world.py``. ``env`` are environment variables. ``code`` is the exit
-    code.
+    folder. ``needs`` names what must be there, of ``world.py``. ``env`` are environment variables. ``lacks`` is a package
+    that isn't installed, ``has`` one that is (elsewhere the case is skipped). ``code`` is the exit code.
     """
 
     did: str
@@ -32,6 +34,8 @@ class Case:
     files: Mapping[str, Content] = field(default_factory=dict)
     needs: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    lacks: str = ""
+    has: str = ""
     code: int = 2
 
     @property
@@ -63,6 +67,29 @@ def replaced(old: str, new: str) -> Callable[[bytes], str]:
         text = content.decode()
         assert old in text, f"'{old}' is not in the file"
         return text.replace(old, new, 1)
+
+    return change
+
+
+def resealed(old: str, new: str) -> Callable[[bytes], bytes]:
+    """Return ``replaced`` for a record of a run, with the seal of the new values: another program could write it."""
+
+    def change(content: bytes) -> bytes:
+        from fewrec.checksums import sealed
+
+        return json.dumps(sealed(json.loads(replaced(old, new)(content))), indent=1).encode()
+
+    return change
+
+
+def rerecorded(name: str, data: bytes) -> Callable[[bytes], bytes]:
+    """Return what puts the checksum and the rows of a Parquet file into the record of frozen episodes beside it."""
+
+    def change(content: bytes) -> bytes:
+        record = json.loads(content)
+        rows = len(pd.read_parquet(io.BytesIO(data)))
+        record["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "rows": rows}
+        return json.dumps(record, indent=1, sort_keys=True).encode()
 
     return change
 

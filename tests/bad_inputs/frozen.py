@@ -1,11 +1,12 @@
 """Frozen episodes that were changed or broken, and predictions that don't fit them."""
 
-from tests.bad_inputs.case import Case, cut, parquet, replaced
+from tests.bad_inputs.case import Case, cut, parquet, replaced, rerecorded
 
 IMPORT = "episodes import frozen"
 SCORE = "score bad.csv --episodes "
 ONE = "frozen/mine/user-cold/seed-0/n2-k1-q6"
 HEAD = "episode,user,item,prediction\n"
+OTHER = parquet(**dict.fromkeys(("episode", "user", "item", "rating"), [0] * 48))
 
 CASES = (
     Case(
@@ -67,11 +68,25 @@ CASES = (
         files={f"{ONE}/support.parquet": cut},
     ),
     Case(
-        "a query with other columns",
+        "a query with answers in it",
+        "episodes import " + ONE,
+        "frozen/mine/user-cold/seed-0/n2-k1-q6/query.parquet: column 'rating' doesn't belong there (a query must not hold its answers)",
+        needs="frozen",
+        files={f"{ONE}/query.parquet": OTHER, f"{ONE}/episode.json": rerecorded("query.parquet", OTHER)},
+    ),
+    Case(
+        "a task's record with another Q, without its export",
+        "episodes import " + ONE,
+        "frozen/mine/user-cold/seed-0/n2-k1-q6/episode.json: broken (query.parquet has 48 rows, the counts beside it say 56); export the episodes again",
+        needs="frozen",
+        files={f"{ONE}/episode.json": replaced('"n_query": 6', '"n_query": 7')},
+    ),
+    Case(
+        "a query that was replaced",
         IMPORT,
         "frozen/mine/user-cold/seed-0/n2-k1-q6/query.parquet: its SHA-256 is not the recorded one; export the episodes again",
         needs="frozen",
-        files={f"{ONE}/query.parquet": parquet(episode=[0], user=[0], item=[0], rating=[5])},
+        files={f"{ONE}/query.parquet": OTHER},
     ),
     Case(
         "answers that are gone",

@@ -24,7 +24,7 @@ CASES = (
     Case(
         "an item twice",
         ITEMS + "bad.csv",
-        "bad.csv:4: item 1 comes twice",
+        "bad.csv:4: item 1 comes twice; keep one line of it",
         files={"bad.csv": "item,title\n1,Up\n2,Down\n1,Up\n"},
     ),
     Case(
@@ -73,7 +73,7 @@ CASES = (
     Case(
         "a user twice",
         USERS + "bad.csv",
-        "bad.csv:4: user 1 comes twice",
+        "bad.csv:4: user 1 comes twice; keep one line of it",
         files={"bad.csv": "user,age\n1,20\n2,30\n1,20\n"},
     ),
     Case(

@@ -218,7 +218,7 @@ CASES = (
     Case(
         "negatives for clicks that have some",
         RUN + "bad.csv --negatives 2",
-        "bad: it has 1 negatives of its own, so none can be sampled (no --negatives)",
+        "bad: it has 1 negatives of its own, so none can be sampled (leave out --negatives)",
         files={"bad.csv": "user,item,click\n1,1,1\n1,2,0\n2,1,1\n"},
     ),
     Case(
@@ -338,7 +338,7 @@ CASES = (
     Case(
         "too few users",
         RUN + "bad.csv",
-        "bad has 1 users: too few to be split 0.7/0.1/0.2",
+        "bad has 1 users: too few to be split 0.7/0.1/0.2; give a larger data set",
         files={"bad.csv": ratings()},
     ),
     Case(

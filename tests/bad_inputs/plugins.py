@@ -200,7 +200,7 @@ CASES = (
     Case(
         "an option that the learner of a file hasn't",
         CHECK + " --set rank=3",
-        "learner 'mine' has no option 'rank'",
+        "learner 'mine' has no option 'rank'; it has none",
         files={"bad.py": GOOD},
     ),
     Case(

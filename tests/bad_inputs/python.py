@@ -66,7 +66,7 @@ CASES = (
     Case(
         "a plan with weights that aren't there",
         'plan("own.toml", data="mine.csv", backbone="bert")',
-        "unknown weights 'bert'; known: … (or give owner/name on the hub, or a folder)",
+        "--backbone: unknown weights 'bert'; known: … (or give owner/name on the hub, or a folder)",
     ),
     Case(
         "a budget of 0",
@@ -141,7 +141,11 @@ CASES = (
         'open_dataset("ml100k")',
         "unknown dataset 'ml100k'; did you mean 'ml-100k'? (a file of your own needs its ending, say my.csv)",
     ),
-    Case("a card", 'load_dataset("nowhere.toml")', "nowhere.toml: no such card"),
+    Case(
+        "a card",
+        'load_dataset("nowhere.toml")',
+        "nowhere.toml: no such card; give the path of one, or a name of fewrec list datasets",
+    ),
     Case(
         "weights",
         'find_weights("minilm")',

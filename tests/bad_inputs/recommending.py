@@ -245,6 +245,6 @@ CASES = (
     Case(
         "weights to recommend with that aren't there",
         "recommend --data mine.csv --backbone minilm",
-        "unknown weights 'minilm'; known: … (or give owner/name on the hub, or a folder)",
+        "--backbone: unknown weights 'minilm'; known: … (or give owner/name on the hub, or a folder)",
     ),
 )

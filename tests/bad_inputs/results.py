@@ -1,6 +1,6 @@
 """Results folders that aren't there, are damaged, or can't be compared."""
 
-from tests.bad_inputs.case import Case, cut, parquet, replaced
+from tests.bad_inputs.case import Case, cut, parquet, replaced, resealed
 
 CASES = (
     Case(
@@ -11,7 +11,7 @@ CASES = (
     Case(
         "a folder that holds something else",
         "report stuff",
-        "stuff: not a folder of results (it has no manifest.json)",
+        "stuff: not a folder of results (it has no manifest.json); give one that fewrec run or fewrec export has written",
         files={"stuff/notes.txt": "mine\n"},
     ),
     Case(
@@ -22,62 +22,90 @@ CASES = (
     Case(
         "a manifest that isn't JSON",
         "show out",
-        "out/manifest.json: not readable as JSON (the mistake is in line 1, column 2); remove its folder and run the suite again",
+        "out/manifest.json: not readable as JSON (the mistake is in line 1, column 2); put a copy of it back, or remove out and run the suite again",
         needs="out",
         files={"out/manifest.json": "{"},
     ),
     Case(
         "a manifest that is a list",
         "show out",
-        "out/manifest.json: holds no JSON object; remove its folder and run the suite again",
+        "out/manifest.json: holds no JSON object; put a copy of it back, or remove out and run the suite again",
         needs="out",
         files={"out/manifest.json": "[]"},
     ),
     Case(
+        "a manifest that was edited",
+        "show out",
+        "out/manifest.json: damaged, or edited by hand (its values are not those of its record_sha256); put a copy of it back, or remove out and run the suite again",
+        needs="out",
+        files={"out/manifest.json": replaced('"threads": 1', '"threads": 2')},
+    ),
+    Case(
+        "a reference's manifest that was cut off",
+        "show reference",
+        "reference/manifest.json: not readable as JSON (the mistake is in line …); put a copy of it back, or export the run again",
+        needs="reference",
+        files={"reference/manifest.json": cut},
+    ),
+    Case(
         "a manifest alone",
         "show out",
-        "out: not a folder of results (it has neither cells/ nor scores.parquet)",
+        "out: not a folder of results (it has neither cells/ nor scores.parquet); give one that fewrec run or fewrec export has written",
         files={"out/manifest.json": "{}"},
     ),
     Case(
         "a cell's record that isn't JSON",
         "show out",
-        "out/cells/…/cell.json: not readable as JSON (the mistake is in line …); remove its folder and run the suite again",
+        "out/cells/…/cell.json: not readable as JSON (the mistake is in line …); run the suite again, which makes it anew",
         needs="out",
         files={"out/cells/*/cell.json": cut},
     ),
     Case(
         "a cell's record that lacks a part",
         "show out",
-        "out/cells/…/cell.json: a cell lacks one of spec, spec_hash, status; it was not written by fewrec",
+        "out/cells/…/cell.json: a cell lacks one of spec, spec_hash, status; remove it and run the suite again, which makes it anew",
         needs="out",
         files={"out/cells/*/cell.json": '{"schema": 1, "status": "ok"}'},
     ),
     Case(
+        "a cell's record that was edited",
+        "show out",
+        "out/cells/…/cell.json: damaged, or edited by hand (its values are not those of its record_sha256); run the suite again, which makes it anew",
+        needs="out",
+        files={"out/cells/*/cell.json": replaced('"status": "ok"', '"status": "failed"')},
+    ),
+    Case(
+        "timings that were cut off",
+        "report out",
+        "out/cells/…/timing.json: not readable as JSON (the mistake is in line …); run the suite again, which makes it anew",
+        needs="out",
+        files={"out/cells/*/timing.json": cut},
+    ),
+    Case(
         "a cell's record of a newer fewrec",
         "show out",
-        "out/cells/…/cell.json: not readable as JSON (its values are not those that it was written with (record_sha256): damaged, or edited by hand); remove its folder and run the suite again",
+        "out/cells/…/cell.json: schema 9 is newer than this fewrec, which reads 1; update fewrec",
         needs="out",
-        files={"out/cells/*/cell.json": replaced('"schema": 1', '"schema": 9')},
+        files={"out/cells/*/cell.json": resealed('"schema": 1', '"schema": 9')},
     ),
     Case(
         "a cell's record of another cell",
         "report out",
-        "out/cells/…/cell.json: not readable as JSON (its values are not those that it was written with (record_sha256): damaged, or edited by hand); remove its folder and run the suite again",
+        "out/cells/…/cell.json: is that of cell 0…; remove it and run the suite again, which makes it anew",
         needs="out",
-        files={"out/cells/*/cell.json": replaced('"spec_hash": "', '"spec_hash": "0')},
+        files={"out/cells/*/cell.json": resealed('"spec_hash": "', '"spec_hash": "0')},
     ),
     Case(
         "a cell's status that is a list",
         "report out",
-        "out/cells/…/cell.json: not readable as JSON (its values are not those that it was written with (record_sha256): damaged, or edited by hand); remove its folder and run the suite again",
+        "out/cells/…/cell.json: its status is not text; remove it and run the suite again, which makes it anew",
         needs="out",
-        files={"out/cells/*/cell.json": replaced('"status": "ok"', '"status": []')},
+        files={"out/cells/*/cell.json": resealed('"status": "ok"', '"status": []')},
     ),
     Case(
         "a cell's specification that is a word",
         "report out",
-        "out/cells/…/cell.json: its spec is not a table; it was not written by fewrec",
+        "out/cells/…/cell.json: its spec is not a table; remove it and run the suite again, which makes it anew",
         needs="out",
         files={"out/cells/*/cell.json": '{"schema": 1, "spec": "x", "spec_hash": "0", "status": "ok"}'},
     ),
@@ -98,14 +126,14 @@ CASES = (
     Case(
         "scores of a reference that were cut off",
         "show reference",
-        "reference/scores.parquet: can't be read (it is damaged, or of another kind); remove it and run the suite again",
+        "reference/scores.parquet: can't be read (it is damaged, or of another kind); put a copy of it back, or export the run again",
         needs="reference",
         files={"reference/scores.parquet": cut},
     ),
     Case(
         "a reference without scores",
         "show reference",
-        "reference: not a folder of results (it has neither cells/ nor scores.parquet)",
+        "reference: not a folder of results (it has neither cells/ nor scores.parquet); give one that fewrec run or fewrec export has written",
         needs="reference",
         files={"reference/scores.parquet": None},
     ),
@@ -142,7 +170,7 @@ CASES = (
     Case(
         "comparing with something else",
         "compare out stuff",
-        "stuff: not a folder of results (it has no manifest.json)",
+        "stuff: not a folder of results (it has no manifest.json); give one that fewrec run or fewrec export has written",
         needs="out",
         files={"stuff/": ""},
     ),
@@ -202,13 +230,13 @@ CASES = (
     Case(
         "verifying a cell that isn't in the results",
         "verify out --cell ffffffff",
-        "--cell ffffffff: out has no such cell among those that are wanted",
+        "--cell ffffffff: out has no such cell among those that are wanted; …",
         needs="out",
     ),
     Case(
         "verifying with options that no cell fits",
         "verify reference --state user-cold --cell x --all",
-        "--cell x: reference has no such cell among those that are wanted",
+        "--cell x: reference has no such cell among those that are wanted; …",
         needs="reference",
     ),
     Case(
@@ -238,7 +266,7 @@ CASES = (
     Case(
         "the report of a verification below a file",
         "verify out --data mine.csv --json mine.csv/x",
-        "--json mine.csv: mine.csv is a file, not a folder; choose another folder",
+        "--json mine.csv/x: mine.csv is a file, not a folder; choose another folder",
         needs="out",
     ),
 )

@@ -55,6 +55,18 @@ CASES = (
         RUN + "--ray-address 10.0.0.1:6379",
         "--ray-address 10.0.0.1:6379: only goes with --executor ray",
     ),
+    Case(
+        "Ray where it isn't installed",
+        RUN + "--executor ray",
+        "--executor ray needs ray, which is not installed: pip install 'fewrec[ray]'",
+        lacks="ray",
+    ),
+    Case(
+        "a cluster elsewhere, offline",
+        RUN + "--executor ray --ray-address 10.0.0.1:6379 --offline",
+        "--ray-address 10.0.0.1:6379: offline mode allows only addresses of this machine (127.0.0.1)",
+        has="ray",
+    ),
     Case("no thread", "run own.toml --data mine.csv --threads 0", "--threads 0: at least one thread is needed"),
     Case("no time", RUN + "--time-limit 0", "--time-limit 0: give a number of seconds above 0"),
     Case("a time limit below 0", RUN + "--time-limit -5", "--time-limit -5: give a number of seconds above 0"),
@@ -129,7 +141,7 @@ CASES = (
     Case(
         "results of tuning with an option that isn't there",
         RUN + "--tuned bad.toml",
-        "learner 'bias tuned': unknown key 'usr_ridge'; did you mean 'user_ridge'?",
+        "--tuned bad.toml: learner 'bias tuned': unknown key 'usr_ridge'; did you mean 'user_ridge'?",
         files=tuned("user_ridge", "usr_ridge"),
     ),
     Case(
@@ -141,7 +153,7 @@ CASES = (
     Case(
         "weights that aren't there",
         RUN + "--backbone all-MiniLM",
-        "unknown weights 'all-MiniLM'; did you mean 'all-MiniLM-L6-v2'? (or give owner/name on the hub, or a folder)",
+        "--backbone: unknown weights 'all-MiniLM'; did you mean 'all-MiniLM-L6-v2'? (or give owner/name on the hub, or a folder)",
     ),
     Case(
         "weights for learners that read no texts",

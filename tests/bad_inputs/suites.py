@@ -76,7 +76,7 @@ CASES = (
     Case(
         "a learner in a suite that isn't there",
         DRY,
-        "unknown learner 'usr-mean'; did you mean 'user-mean'?",
+        "bad.toml: learners, row 2: unknown learner 'usr-mean'; did you mean 'user-mean'?",
         files=suite('"user-mean"', '"usr-mean"'),
     ),
     Case(
@@ -94,7 +94,7 @@ CASES = (
     Case(
         "an unknown option in a suite",
         DRY,
-        "learner 'user-mean': unknown key 'ridgge'; did you mean 'shrinkage'?",
+        "bad.toml: learners, row 2: learner 'user-mean': unknown key 'ridgge'; did you mean 'shrinkage'?",
         files=suite('"user-mean"', '{ learner = "user-mean", config = { ridgge = 1 } }'),
     ),
     Case(
@@ -218,7 +218,7 @@ CASES = (
     Case(
         "limits of ratings that nobody has",
         DRY,
-        "mine: no user has 500 to 1000 ratings (user_ratings); users have 12 to 12",
+        "mine: no user has 500 to 1000 ratings (user_ratings); users have 12 to 12; change user_ratings in the suite's table [protocol]",
         files=protocol("user_ratings = [500, 1000]"),
     ),
     Case(
@@ -230,7 +230,7 @@ CASES = (
     Case(
         "a split of users that the data set hasn't",
         DRY,
-        'mine brings no split of its users: user_split = "given" is impossible',
+        'mine brings no split of its users: user_split = "given" is impossible; leave it out of the suite\'s table [protocol], and users are drawn by user_shares',
         files=protocol('user_split = "given"'),
     ),
     Case(

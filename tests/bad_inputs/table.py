@@ -30,6 +30,9 @@ any long work begins. tests/bad_inputs runs them all. "…" stands for what depe
 or on a hash. Commands stand without `fewrec`, messages without `error: ` in front; in a file `⏎` ends a line. What a
 case doesn't say is as it should be: own.toml is a suite, mine.csv has ratings, items.csv titles, taste.csv ratings of one
 user, out and reference are results, frozen is an export of episodes, model a saved learner, encoder a language model.
+
+Each message was read against one rule: it says where the mistake is (the file, with its line, row or key; or the option,
+or the value as it was given), what is wrong there, and what to do about it, unless what is wrong says that already.
 """
 
 
@@ -46,6 +49,7 @@ def text() -> str:
 def _row(case: Case) -> str:
     given = [_code(case.given)]
     given += [f"{name}={value}" for name, value in case.env.items()]
+    given += [f"without {case.lacks}"] if case.lacks else []
     given += [
         f"{name}: {_code(content)}" for name, content in case.files.items()
         if isinstance(content, str) and 0 < len(content) <= 160

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -128,6 +129,10 @@ def run(case: Case, folder: Path) -> str:
 def enter(case: Case, world: World, folder: Path, monkeypatch) -> None:
     world.enter(folder, case.needs)
     monkeypatch.chdir(folder)
+    if case.has:
+        pytest.importorskip(case.has)
+    if case.lacks:
+        monkeypatch.setitem(sys.modules, case.lacks, None)
     for name, value in {"FEWREC_CACHE": "cache", "FEWREC_CARDS": "cards", "FEWREC_OFFLINE": "1", **case.env}.items():
         monkeypatch.setenv(name, value)
     put(case.files)

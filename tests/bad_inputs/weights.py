@@ -10,23 +10,25 @@ CASES = (
     Case(
         "weights with a misspelt name",
         TUNE + "--backbone all-MiniLM-L6",
-        "unknown weights 'all-MiniLM-L6'; did you mean 'all-MiniLM-L6-v2'? (or give owner/name on the hub, or a folder)",
+        "--backbone: unknown weights 'all-MiniLM-L6'; did you mean 'all-MiniLM-L6-v2'? (or give owner/name on the hub, or a folder)",
     ),
     Case(
         "a repository of the hub, offline",
         TUNE + "--backbone some/model --offline",
-        "some/model is not in the model hub's cache, and offline mode forbids to fetch it",
+        "some/model is not in the model hub's cache, and offline mode forbids to fetch it; give a folder, or leave out --offline and FEWREC_OFFLINE where there is a network",
     ),
     Case(
         "weights of fewrec's, offline",
         TUNE,
         "all-MiniLM-L6-v2 is not in the cache cache/weights/all-MiniLM-L6-v2, and offline mode forbids to fetch it; where there is a network: fewrec data fetch all-MiniLM-L6-v2, without --offline and FEWREC_OFFLINE",
     ),
-    Case("no such folder of weights", TUNE + "--backbone ./encoder", "./encoder: no such folder of weights"),
+    Case(
+        "no such folder of weights", TUNE + "--backbone ./encoder", "--backbone: ./encoder: no such folder of weights"
+    ),
     Case(
         "a file in place of weights",
         TUNE + "--backbone mine.csv",
-        "mine.csv: weights are a folder with config.json and *.safetensors, or a *.gguf; this is a file",
+        "--backbone: mine.csv: weights are a folder with config.json and *.safetensors, or a *.gguf; this is a file",
     ),
     Case(
         "an empty folder of weights",
@@ -49,14 +51,14 @@ CASES = (
     Case(
         "a configuration that isn't JSON",
         MINE,
-        "encoder: config.json can't be read (the mistake is in line 1, column 2)",
+        "encoder: config.json can't be read (the mistake is in line 1, column 2); get the model again",
         needs="encoder",
         files={"encoder/config.json": "{"},
     ),
     Case(
         "a configuration that is a list",
         MINE,
-        "encoder: config.json is not the configuration of a model",
+        "encoder: config.json is not the configuration of a model; get the model again",
         needs="encoder",
         files={"encoder/config.json": "[]"},
     ),

@@ -265,7 +265,7 @@ BAD_ITEMS = {
         "items.csv:1: no column for the title among 'item', 'colour' (name it 'title')",
     ),
     "no item": ("film,title\n1,Up\n", "items.csv:1: no column for the item among 'film', 'title' (name it 'item')"),
-    "twice": ("item,title\n1,Up\n2,Up\n1,Up\n", "items.csv:4: item 1 comes twice"),
+    "twice": ("item,title\n1,Up\n2,Up\n1,Up\n", "items.csv:4: item 1 comes twice; keep one line of it"),
     "others": ("item,title\nx,Up\n", "items.csv: not one of the rated items is in it (ids such as 1, there x)"),
 }
 

@@ -1,8 +1,11 @@
 """The campaign's own parts: what it compares, how it damages, what it measures; and one fault from end to end."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 
 from benchmarks.faults.campaign import FAULTS, STEPS
 from benchmarks.faults.child import PHASES
-from benchmarks.faults.damage import flip, tear
+from benchmarks.faults.damage import _made_anew_with, flip, tear
 from benchmarks.faults.endurance import measured, slope_of
 from benchmarks.faults.page_checksums import count
 from benchmarks.faults.report import Row, markdown, merged, read, write
@@ -26,6 +29,36 @@ def test_a_torn_file_is_a_beginning_and_a_flipped_one_differs_in_one_bit():
         assert content.startswith(torn) and len(torn) < len(content)
         bits = np.unpackbits(np.frombuffer(content, np.uint8) ^ np.frombuffer(flipped, np.uint8))
         assert bits.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [("cells/a/block-0001.parquet", "cells/a/block-0001.parquet"), ("cells/a/cell.json", ""),
+     ("cells/a/block-0001.timing.json", "cells/a/block-0001.parquet"), ("cells/a/begun.json", ""),
+     ("cells/a/sums-0001.json", "cells/a/block-0001.parquet"), ("cells/a/timing.json", ""),
+     ("cells/a/predictions-0001.parquet", "cells/a/block-0001.parquet"), ("manifest.json", ""),
+     ("meta/key/state.safetensors", "meta/key/meta.json"), ("meta/key/meta.json", "meta/key/meta.json")],
+)  # fmt: skip
+def test_of_what_is_complete_only_the_block_or_the_meta_fit_of_a_damaged_file_may_be_made_again(tmp_path, name, lost):
+    assert _made_anew_with(tmp_path / name, tmp_path) == lost
+
+
+def test_processes_that_a_killed_one_leaves_are_found_until_they_end():
+    from benchmarks.faults.together import _workers
+    from benchmarks.faults.world import Process
+
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("read from /proc")
+    parent = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True)
+    process, child = Process(parent, 0.0), int(parent.stdout.readline())
+    assert _workers(process) == [child]
+    parent.kill()
+    assert _workers(process) == [child]
+    os.kill(child, signal.SIGKILL)
+    limit = time.monotonic() + 10
+    while _workers(process) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert _workers(process) == [] and parent.wait() == -9
 
 
 def test_the_final_state_leaves_out_costs_and_tells_what_is_left_over(tmp_path):

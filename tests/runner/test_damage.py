@@ -1,6 +1,9 @@
 """What a disk makes of a run's files is noticed: the next run says so and makes it anew, report and verify refuse."""
 
+import errno
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,8 @@ from fewrec.report.comparison.integrity import check_integrity
 from fewrec.report.files import json_bytes
 from fewrec.report.results import load_results
 from fewrec.runner import store
-from fewrec.runner.damage import damaged, read_json
+from fewrec.runner.damage import begun_of, damaged, read_json
+from fewrec.runner.files import write_json
 from fewrec.runner.progress import Reporter
 from tests.runner.test_execute import score_bytes
 
@@ -83,6 +87,125 @@ def test_a_damaged_file_of_a_cell_is_said_and_made_anew_and_nothing_else(again, 
         assert {file.name: file.read_bytes() for file in folder.iterdir() if "tim" not in file.name} == whole, kind
         assert {file: file.stat().st_ino for file in others} == others, "a complete block was written again"
         assert again().lines == [] and again().phases == []
+
+
+@pytest.fixture
+def unfinished(again, tmp_path):
+    """Return the folder of a cell that lacks its last block and its record, as a killed run leaves it."""
+    assert again().lines == []
+    folder = cell_of(tmp_path / "out", "mf-foldin")
+    last = max(folder.glob("block-*.parquet")).name.removeprefix("block-").removesuffix(".parquet")
+    for file in (*folder.glob(f"*-{last}.*"), *folder.glob("cell.json"), *folder.glob("timing.json")):
+        file.unlink()
+    return folder
+
+
+def drop(file):
+    file.unlink()
+
+
+@pytest.mark.parametrize("spoil", [flip, tear, drop])
+def test_blocks_of_an_unfinished_cell_stay_where_begun_json_is_damaged(again, unfinished, tmp_path, spoil):
+    kept = {file: file.stat().st_ino for file in unfinished.glob("*-0*.parquet")}
+    before = {name: data for name, data in score_bytes(tmp_path / "out").items()}
+    assert len(kept) >= 4
+    begun = (unfinished / "begun.json").read_bytes()
+    spoil(unfinished / "begun.json")
+    told = again()
+    assert told.lines == ([] if spoil is drop else [
+        f"{unfinished / 'begun.json'}: damaged (its values are not those that it was written with); it is made anew"
+    ])  # fmt: skip
+    assert {file: file.stat().st_ino for file in kept} == kept, "a complete block was written again"
+    assert (unfinished / "begun.json").read_bytes() == begun and not (tmp_path / "out" / "superseded").exists()
+    assert before.items() <= score_bytes(tmp_path / "out").items()
+    assert again().lines == [] and again().phases == []
+
+
+@pytest.mark.parametrize("whose", ["of all blocks", "of one block", "of none"])
+def test_blocks_of_other_or_unknown_code_are_never_kept_where_begun_json_is_damaged(again, unfinished, tmp_path, whose):
+    files = sorted(unfinished.glob("sums-*.json"))
+    for file in files[:1] if whose == "of one block" else files:
+        record = read_json(file)
+        if whose == "of none":  # as earlier versions wrote them
+            del record["code_hash"]
+        else:
+            record["code_hash"] = "0thercode"
+        write_json(file, record)
+    old = {file.name: file.read_bytes() for file in unfinished.glob("*.parquet")}
+    flip(unfinished / "begun.json")
+    again()
+    (aside,) = (tmp_path / "out" / "superseded").iterdir()
+    assert aside.name.endswith("-0thercode" if whose == "of all blocks" else "-unknown")
+    assert {file.name: file.read_bytes() for file in aside.glob("*.parquet")} == old
+    assert again().lines == [] and again().phases == []
+
+
+def test_a_block_without_checksums_is_vouched_for_by_no_other(unfinished):
+    assert begun_of(unfinished) == {**read_json(unfinished / "begun.json")}
+    (unfinished / "begun.json").unlink()
+    assert set(begun_of(unfinished)) == {"code_hash", "row"}
+    (unfinished / "sums-0000.json").unlink()
+    assert begun_of(unfinished) == {}
+
+
+def test_a_cell_that_another_configuration_replaces_is_set_aside_though_its_begun_json_is_damaged(
+    again, tiny_suite, tmp_path
+):
+    again()
+    old = cell_of(tmp_path / "out", "mf-foldin")
+    flip(old / "begun.json")
+    other = '{ learner = "mf-foldin", label = "mf-foldin", config = { rank = 3 } }'
+    tiny_suite.write_text(tiny_suite.read_text().replace('"mf-foldin"', other))
+    again()
+    assert cell_of(tmp_path / "out", "mf-foldin").name != old.name and not old.exists()
+
+
+@pytest.mark.parametrize("kind", ["block-0001.parquet", "timing.json"])
+def test_a_file_that_the_disk_does_not_give_is_said_with_its_reason_and_made_anew(again, tmp_path, monkeypatch, kind):
+    again()
+    out = tmp_path / "out"
+    before, file = score_bytes(out), cell_of(out, "mf-foldin") / kind
+    broken(monkeypatch, file)
+    told = again()
+    assert told.lines[0] == f"{file}: damaged, can't be read (Input/output error); it is made anew"
+    monkeypatch.undo()
+    assert score_bytes(out) == before
+
+
+@pytest.mark.parametrize("kind", ["block-0001.parquet", "predictions-0001.parquet"])
+def test_a_report_of_a_file_that_the_disk_does_not_give_is_one_line(again, tmp_path, monkeypatch, kind):
+    again()
+    file = cell_of(tmp_path / "out", "user-mean") / kind
+    broken(monkeypatch, file)
+    found = check_integrity(load_results(tmp_path / "out")).problems if "predictions" in kind else None
+    if found is None:
+        with pytest.raises(DataError) as error:
+            load_results(tmp_path / "out")
+        found = [str(error.value)]
+    assert found == [f"{file}: can't be read (Input/output error); run the suite again, which makes it anew"]
+
+
+def test_a_damaged_file_that_cannot_be_removed_is_named(again, tmp_path):
+    again()
+    file = cell_of(tmp_path / "out", "mf-foldin") / "timing.json"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(
+        FolderError, match=r"timing\.json: damaged, can't be read .*, and can't be removed .*; remove it"
+    ):
+        again()
+
+
+def broken(monkeypatch, file):
+    """Let every opening of a file fail, as a disk with a bad sector does, until it is another file."""
+    bad, opened = file.stat().st_ino, Path.open
+
+    def failing(path, *args, **kwargs):
+        if path == file and path.exists() and path.stat().st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", failing)
 
 
 def test_a_missing_file_of_a_complete_cell_is_made_anew(again, tmp_path):

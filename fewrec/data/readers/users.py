@@ -26,7 +26,7 @@ def user_features(table: OwnTable, user: str, wanted: np.ndarray) -> tuple[pd.Da
     codes, ids = code_ids(table.frame[user], "user", table.where)
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
-        raise DataError(f"{table.where(row)}: user {table.frame[user].iloc[row]} comes twice")
+        raise DataError(f"{table.where(row)}: user {table.frame[user].iloc[row]} comes twice; keep one line of it")
     known = ids[codes]
     if known.dtype != wanted.dtype:  # ids are numbers in one file and text in the other
         known, wanted = known.astype(str), wanted.astype(str)
