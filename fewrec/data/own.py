@@ -23,6 +23,7 @@ from fewrec.errors import DataError, nearest, printable, shown
 _ROLES = {"user": USER, "item": ITEM, "rating": RATING, "timestamp": TIME}
 _OPTIONS = {"user": "--user-col", "item": "--item-col", "rating": "--rating-col", "timestamp": "--time-col"}
 _SKIPPED = {"_", "-"}
+_A_ROW = 128  # bytes of memory that codes, pairs, their order and checks of a rating take, beyond the columns
 _CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"  # tabs and line breaks may stand in quotes
 
 
@@ -143,8 +144,9 @@ def _read_ratings(
     if delimited.is_parquet(path):
         if columns is not None:
             raise DataError(f"{path}: --columns is for text files, a Parquet file names its columns")
-        table = delimited.read_parquet(path)
-        roles = _roles(list(table.frame.columns), named, f"{path}")
+        roles = _roles(delimited.parquet_columns(path), named, f"{path}")
+        wanted = [column for column in roles.values() if column is not None]
+        table = delimited.read_parquet(path, wanted, _A_ROW, ids=wanted[:2])
         return table, roles, (_say(roles),)
     first, delimiter = delimited.first_row(path, delimiter)
     is_header = _is_header(first, named)

@@ -122,6 +122,14 @@ def code_ids(ids: pd.Series, role: str, where: Callable[[int], str]) -> tuple[np
     return ordered.astype(np.int64)[codes], order
 
 
+def same_kind(ids: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two arrays of ids as they are, or both as text if they are numbers in one file and text in the other."""
+    if ids.dtype == others.dtype:
+        return ids, others
+    # Not astype(str): NumPy would give each id the room of the longest.
+    return np.array([str(one) for one in ids], object), np.array([str(one) for one in others], object)
+
+
 def _plain_ids(found: pd.Series) -> np.ndarray:
     if pd.api.types.is_integer_dtype(found.dtype):
         return found.to_numpy(np.int64)

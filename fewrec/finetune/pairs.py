@@ -11,6 +11,7 @@ import numpy as np
 
 from fewrec.data.own import load_own
 from fewrec.data.table import Dataset, RatingTable, Scale
+from fewrec.data.validate import same_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +73,7 @@ def read_pairs(
 
 def _joined(first: np.ndarray, second: np.ndarray) -> tuple[list[str], tuple[np.ndarray, np.ndarray]]:
     """Return the ids of either file as text, in order, and the joint code of each file's own codes."""
-    if first.dtype != second.dtype:  # numbers in one file, text in the other
-        first, second = first.astype(str), second.astype(str)
-    ids, code = np.unique(np.concatenate([first, second]), return_inverse=True)
+    ids, code = np.unique(np.concatenate(same_kind(first, second)), return_inverse=True)
     return [str(one) for one in ids.tolist()], (code[: len(first)], code[len(first) :])
 
 

@@ -422,8 +422,8 @@ def inside_parquet(r: Random, name: str, content: bytes) -> bytes | None:
     """Change a Parquet file as the table that it is; None for other files."""
     if not name.endswith((".parquet", ".pq")) or (table := read_back(content)) is None:
         return None
-    if r.randint(0, 60) == 60:  # a kilobyte that says it holds millions of rows
-        return lying_parquet(r, table)
+    if r.randint(0, 60) == 60 and table.num_rows and table.num_columns:
+        return large_parquet(r, table)
     for _ in range(r.randint(1, 3)):
         try:
             table = changed_table(r, table)
@@ -432,23 +432,29 @@ def inside_parquet(r: Random, name: str, content: bytes) -> bytes | None:
     return as_parquet(r, table)
 
 
-_lies: dict[str, bytes] = {}
+_COUNTED = {pa.int64(): "DELTA_BINARY_PACKED", pa.float64(): "BYTE_STREAM_SPLIT"}  # the encodings that pack 0, 1, 2 ...
 
 
-def lying_parquet(r: Random, table: pa.Table, rows: int = 4_000_000) -> bytes:
-    """Return a small file of so many rows, the first one again and again; of three tables, for it takes long."""
-    key = str(table.schema)
-    if key not in _lies and len(_lies) < 3 and table.num_rows and table.num_columns:
-        out = pa.BufferOutputStream()
-        try:
-            wide = table.slice(0, 1).take(pa.array(np.zeros(1_000_000, np.int64)))
-            with pq.ParquetWriter(out, table.schema, compression="zstd") as writer:
-                for _ in range(rows // len(wide)):
-                    writer.write_table(wide)
-            _lies[key] = out.getvalue().to_pybytes()
-        except (pa.ArrowException, ValueError):
-            pass
-    return _lies.get(key) or r.choice(list(_lies.values()) or [plain_parquet(table.slice(0, 0))])
+def large_parquet(r: Random, table: pa.Table) -> bytes:
+    """Return a small file of very many rows: the first one again and again, in every other file with counted ids."""
+    rows, counted = r.choice((250_000, 500_000, 750_000, 1_000_000, 4_000_000)), r.random() < 0.5
+    out, part = pa.BufferOutputStream(), 250_000
+    try:
+        wide = table.slice(0, 1).take(pa.array(np.zeros(part, np.int64)))
+        encodings = {f.name: _COUNTED[f.type] for f in wide.schema if counted and f.type in _COUNTED}
+        options = {"use_dictionary": False, "column_encoding": encodings} if encodings else {}
+        with pq.ParquetWriter(out, table.schema, compression="zstd", **options) as writer:
+            for start in range(0, rows, part):
+                for i, field in enumerate(wide.schema):
+                    if field.name in encodings:
+                        count = np.arange(start, start + part)
+                        wide = wide.set_column(
+                            i, field, pa.array(count % 5 if "rating" in field.name else count, field.type)
+                        )
+                writer.write_table(wide)
+        return out.getvalue().to_pybytes()
+    except (pa.ArrowException, ValueError, OverflowError):
+        return plain_parquet(table.slice(0, 0))
 
 
 def inside_known(r: Random, name: str, content: bytes) -> bytes | None:

@@ -68,11 +68,11 @@ def many_rows(groups: int = 4, rows: int = 1 << 24) -> bytes:
     return out.getvalue().to_pybytes()
 
 
-def one_text_for_all(rows: int = 1_000_000, length: int = 100_000) -> bytes:
-    """Return rows that share one long text, 100 GB in all, which a dictionary holds once."""
+def one_text_for_all(rows: int = 200_000, length: int = 100_000) -> bytes:
+    """Return rows that share one long text, 20 GB in all, which a dictionary holds once."""
     texts = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * length])
     row = np.arange(rows)
-    return written(pa.table({"user": row // 1000, "item": row % 1000, "rating": row % 5 + 1, "title": texts}))
+    return written(pa.table({"user": row // 1000, "item": row % 1000, "rating": row % 5 + 1, "timestamp": texts}))
 
 
 LIES = {

@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from fewrec.data.parquet import read_flat
+from fewrec.data.parquet import plain_names, read_flat
 from fewrec.data.readers.packed import open_bytes
 from fewrec.errors import DataError, reason_of
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", "::": "double colon", " ": "space"}
 UNREADABLE = (OSError, EOFError, zlib.error)  # what reading a file raises, one packed by gzip too
 _SAMPLE = 1 << 16
+_A_ROW = 640  # bytes of memory that texts, codes and features of a row of a table of items or users take, by Parquet
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]  # of numbers; an id may be called NA
 _PARQUET = (".parquet", ".pq")
 _ATOMIC = (".inter", ".item", ".user")  # of RecBole, which writes quotes as they are
@@ -131,12 +132,18 @@ def read_delimited(
     return OwnTable(path, frame, header, delimiter)
 
 
-def read_parquet(path: Path) -> OwnTable:
+def read_parquet(
+    path: Path, columns: Sequence[str] | None = None, a_row: int = _A_ROW, ids: Sequence[str] = ()
+) -> OwnTable:
     """Return all rows of a Parquet file, see ``fewrec.data.parquet.read_flat``."""
     _check_is_file(path)
-    frame = read_flat(path)
-    frame.columns = [str(name) for name in frame.columns]
-    return OwnTable(path, frame, True, None)
+    return OwnTable(path, read_flat(path, columns, a_row, ids), True, None)
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file, see ``fewrec.data.parquet.plain_names``."""
+    _check_is_file(path)
+    return plain_names(path)
 
 
 def not_utf8(path: Path) -> DataError:

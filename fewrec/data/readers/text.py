@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fewrec.data.table import TEXT_COLUMNS
+from fewrec.data.validate import same_kind
 
 # "Title (1995)", with a mark such as "(V)" behind it in a few.
 _YEAR_AT_END = re.compile(r"^(.*?)\s*\((\d{4})\)(?:\s*\([A-Z/]{1,3}\))?\s*$")
@@ -53,8 +54,7 @@ def align(frame: pd.DataFrame, ids: np.ndarray, wanted: np.ndarray) -> tuple[pd.
 
     An id without a row gets "" in every column.
     """
-    if ids.dtype != wanted.dtype:  # ids are numbers in one file and text in the other
-        ids, wanted = ids.astype(str), wanted.astype(str)
+    ids, wanted = same_kind(ids, wanted)
     index = pd.Index(ids)
     rows = index[~index.duplicated()].get_indexer(wanted)
     unique = frame[~index.duplicated()].reset_index(drop=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fewrec.data.readers.delimited import OwnTable
-from fewrec.data.validate import code_ids, to_float
+from fewrec.data.validate import code_ids, same_kind, to_float
 from fewrec.errors import DataError
 
 MAX_CATEGORIES = 100  # each becomes a column; a column with more of them (names, postcodes) tells users apart, no more
@@ -27,9 +27,7 @@ def user_features(table: OwnTable, user: str, wanted: np.ndarray) -> tuple[pd.Da
     if len(ids) < len(codes):
         row = int(np.flatnonzero(pd.Series(codes).duplicated())[0])
         raise DataError(f"{table.where(row)}: user {table.frame[user].iloc[row]} comes twice; keep one line of it")
-    known = ids[codes]
-    if known.dtype != wanted.dtype:  # ids are numbers in one file and text in the other
-        known, wanted = known.astype(str), wanted.astype(str)
+    known, wanted = same_kind(ids[codes], wanted)
     rows = pd.Index(known).get_indexer(wanted)
     missing = int((rows < 0).sum())
     if missing == len(wanted):
