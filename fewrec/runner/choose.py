@@ -45,8 +45,8 @@ def choose(results: Results, wanted: Filter) -> pd.DataFrame:
     if wanted.cells:
         for value in wanted.cells:
             if not cells["cell"].str.startswith(value).any():
-                known = nearest(value, cells["cell"])
-                raise SuiteError(f"--cell {value}: {results.path} has no such cell among those that are wanted{known}")
+                like = nearest(value, cells["cell"])
+                raise SuiteError(f"--cell {value}: {results.path} has no such cell among those that are wanted{like}")
         cells = cells[cells["cell"].str.startswith(wanted.cells)]
     if not len(cells):
         raise SuiteError(f"{results.path}: no cell fits all the options; leave one out")

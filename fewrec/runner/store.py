@@ -30,6 +30,8 @@ from fewrec.runner.meta_fits import MetaFits
 
 TIMING_FILES = ("latency.json", "throughput.json")
 _LEAST_FREE_BYTES = 20 * 1024**2
+_OF_DATA = {"sha256": "other ratings", "text_sha256": "other texts", "features_sha256": "other features",
+            "scale": "another scale", "kind": "another kind"}  # fmt: skip
 
 
 class RunFolder:
@@ -103,10 +105,11 @@ class RunFolder:
             )
         for name, data in manifest["datasets"].items():
             before = old.get("datasets", {}).setdefault(name, data)
-            for key in ("sha256", "text_sha256", "features_sha256", "scale", "kind"):
+            for key, what in _OF_DATA.items():
                 if key in before and before[key] != data[key]:  # what older records don't say can't be compared
                     raise FolderError(
-                        f"--out {self.path}: its results were made with another {key} of '{name}'; choose another --out"
+                        f"--out {self.path}: its results were made with {what} of '{name}' (its {key} differs); "
+                        "choose another --out"
                     )
         manifest["datasets"] = dict(sorted({**old.get("datasets", {}), **manifest["datasets"]}.items()))
         if "nodes" in old:

@@ -64,7 +64,7 @@ CASES = (
     Case(
         "a cluster elsewhere, offline",
         RUN + "--executor ray --ray-address 10.0.0.1:6379 --offline",
-        "--ray-address 10.0.0.1:6379: offline mode allows only addresses of this machine (127.0.0.1)",
+        "--ray-address 10.0.0.1:6379: offline mode allows only addresses of this machine (127.0.0.1); give one, or leave out --offline",
         has="ray",
     ),
     Case("no thread", "run own.toml --data mine.csv --threads 0", "--threads 0: at least one thread is needed"),
@@ -83,7 +83,7 @@ CASES = (
     Case(
         "results of other data in the folder",
         RUN + "--out out",
-        "--out out: its results were made with another sha256 of 'mine'; choose another --out",
+        "--out out: its results were made with other ratings of 'mine' (its sha256 differs); choose another --out",
         needs="out",
         files={"mine.csv": replaced("\n0,0,1\n", "\n0,0,2\n")},
     ),

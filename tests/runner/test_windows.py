@@ -232,5 +232,5 @@ def test_a_suite_of_windows_that_asks_for_more_is_refused(old, new, said):
 
 
 def test_other_likes_than_the_folders_are_refused(run, data, suite):
-    with pytest.raises(FolderError, match="were made with another sha256"):
+    with pytest.raises(FolderError, match="were made with other ratings"):
         fewrec.run(str(suite), data=data, out=run.path, conditions={"likes_above": 2}, progress=False)

@@ -45,7 +45,10 @@ def check_ray(address: str | None, offline: bool) -> None:
     if importlib.util.find_spec("ray") is None:
         raise SuiteError("--executor ray needs ray, which is not installed: pip install 'fewrec[ray]'")
     if offline and address is not None and not is_loopback(address):
-        raise SuiteError(f"--ray-address {address}: offline mode allows only addresses of this machine (127.0.0.1)")
+        raise SuiteError(
+            f"--ray-address {address}: offline mode allows only addresses of this machine (127.0.0.1); give one, or "
+            "leave out --offline"
+        )
 
 
 class RayExecutor:
