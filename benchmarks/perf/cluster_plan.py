@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/perf/cluster_plan.py [--workers 1 16 256] [--table results/reference/cluster-units.csv]
 
 The grid is 30 learners x 4 states x 5 shots x 10 seeds x 1,000 episodes on MovieLens-32M, 5 users an episode. What a
-unit takes comes from ``cluster_units.py``, by the line through its sizes (``Costs.at_full_size``); what the driver
-takes to write a block is measured here, on blocks of the grid's size; how fast a node is sent a state is an assumption
+unit takes comes from ``cluster_units.py``: where it was measured at the full number of ratings, that; else the line
+through smaller sizes, the meta-fit times what the former took in the median beyond their lines. What the driver takes
+to write a block is measured here, on blocks of the grid's size; how fast a node is sent a state is an assumption
 (``--gigabit``). Writes results/perf/cluster-plan.csv, a row for each number of workers.
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from cluster_units import BLOCK, EPISODES, FULL, LEARNERS, NEEDS_ITEM_RATINGS, READING, suite_text
+from cluster_units import BLOCK, EPISODES, FULL, LEARNERS, NEEDS_ITEM_RATINGS, READING, TRIVIAL, suite_text
 from scipy.optimize import nnls
 
 from fewrec.learners.registry import learner_class
@@ -49,12 +50,18 @@ class Costs:
     state_mb: float
 
     @classmethod
-    def at_full_size(cls, rows: Sequence[dict[str, str]]) -> Costs:
-        """Return a learner's costs on MovieLens-32M, from its rows at smaller sizes."""
-        prepare, again, fit, block, state = (
-            extrapolated(rows, name) for name in ("prepare_s", "again_s", "meta_fit_s", "block_s", "state_mb")
-        )
-        return cls(prepare, again if rows[0]["learner"] in READING else prepare, fit, block, state)
+    def at_full_size(cls, rows: Sequence[dict[str, str]], measured: dict[str, str] | None, beyond: float) -> Costs:
+        """Return a learner's costs on MovieLens-32M: as measured there, or from its rows at smaller sizes.
+
+        ``beyond``: how many times the line a meta-fit takes there.
+        """
+        names = [field.name for field in fields(cls)]
+        if measured is not None:
+            return cls(*(float(measured[name] or 0) for name in names))
+        values = {name: extrapolated(rows, name) for name in names}
+        if rows[0]["learner"] not in READING:
+            values["again_s"] = values["prepare_s"]
+        return cls(**{**values, "meta_fit_s": values["meta_fit_s"] * beyond})
 
 
 def extrapolated(rows: Sequence[dict[str, str]], column: str, size: tuple[int, int] = FULL) -> float:
@@ -241,29 +248,20 @@ def seconds_to_write() -> float:
     return statistics.median(times)
 
 
-def read_units(table: Path) -> dict[str, list[dict[str, str]]]:
-    """Return the rows of each learner that have times, without those at the full size, which are for comparison."""
+def read_units(table: Path) -> tuple[dict[str, list[dict[str, str]]], dict[str, dict[str, str]]]:
+    """Return each learner's rows at smaller sizes, and its row at the full number of ratings where there is one."""
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
+    full: dict[str, dict[str, str]] = {}
     with table.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["status"] == "ok" and int(row["ratings"]) < FULL[0]:
                 rows[row["learner"]].append(row)
+            elif row["status"] == "ok":
+                full[row["learner"]] = row
     lacking = [name for name in LEARNERS if len(rows[name]) < 2]
     if lacking:
         raise SystemExit(f"{table}: fewer than two sizes of {', '.join(lacking)}; run cluster_units.py")
-    return rows
-
-
-def compared(table: Path, units: dict[str, list[dict[str, str]]]) -> list[tuple[str, float, float]]:
-    """Return (learner, seconds extrapolated, seconds measured) of meta-fits that were measured at the full size too."""
-    with table.open(encoding="utf-8") as file:
-        full = [row for row in csv.DictReader(file) if row["status"] == "ok" and int(row["ratings"]) >= FULL[0]]
-    return [
-        (row["learner"],
-         extrapolated(units[row["learner"]], "meta_fit_s", (int(row["ratings"]), int(row["items"]))),
-         float(row["meta_fit_s"]))
-        for row in full
-    ]  # fmt: skip
+    return rows, full
 
 
 def main() -> None:
@@ -274,16 +272,23 @@ def main() -> None:
     parser.add_argument("--gigabit", type=float, default=10, help="of the network, a second (default: 10)")
     parser.add_argument("--out", type=Path, default=Path("results/perf/cluster-plan.csv"))
     arguments = parser.parse_args()
-    units = read_units(arguments.table)
-    costs = {name: Costs.at_full_size(units[name]) for name in LEARNERS}
+    units, full = read_units(arguments.table)
+    by_line = {name: extrapolated(units[name], "meta_fit_s") for name in full}
+    beyond = {name: float(row["meta_fit_s"]) / by_line[name] for name, row in full.items()}
+    median = statistics.median([ratio for name, ratio in beyond.items() if name not in TRIVIAL] or [1.0])
+    costs = {name: Costs.at_full_size(units[name], full.get(name), median) for name in LEARNERS}
     rated = [row for name in LEARNERS if name not in READING for row in units[name]]
-    start_s = START_S + extrapolated(rated, "load_s")
-    split_s, write_s = extrapolated(rated, "split_s"), seconds_to_write()
+    start_s, split_s = (
+        statistics.median(float(row[name]) for row in full.values()) if full else extrapolated(rated, name)
+        for name in ("load_s", "split_s")
+    )
+    start_s, write_s = START_S + start_s, seconds_to_write()
     works, specs = works_of(grid(LEARNERS), costs)
     for name, cost in costs.items():
         print(f"{name:16s} " + " ".join(f"{key} {value:.4g}" for key, value in asdict(cost).items()))
-    for name, by_line, measured in compared(arguments.table, units):
-        print(f"{name}: meta-fit at the full size {measured:.4g} s, by the line {by_line:.4g} s")
+    for name, ratio in beyond.items():
+        print(f"{name}: meta-fit at the full size {costs[name].meta_fit_s:.4g} s, {ratio:.2f} times the line")
+    print(f"meta-fits that were not measured there are taken {median:.2f} times the line")
     print(f"{len(works)} cells; start {start_s:.1f} s, split {split_s:.1f} s, a block in {1000 * write_s:.1f} ms")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("w", encoding="utf-8", newline="") as file:
