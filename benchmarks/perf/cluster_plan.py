@@ -4,9 +4,9 @@
 
 The grid is 30 learners x 4 states x 5 shots x 10 seeds x 1,000 episodes on MovieLens-32M, 5 users an episode. What a
 unit takes comes from ``cluster_units.py``: where it was measured at the full number of ratings, that; else the line
-through smaller sizes, the meta-fit times what the former took in the median beyond their lines. What the driver takes
-to write a block is measured here, on blocks of the grid's size; how fast a node is sent a state is an assumption
-(``--gigabit``). Writes results/perf/cluster-plan.csv, a row for each number of workers.
+through smaller sizes, of learners of ratings times what the former took in the median beyond their lines. What the
+driver takes to write a block is measured here, on blocks of the grid's size; how fast a node is sent a state is an
+assumption (``--gigabit``). Writes results/perf/cluster-plan.csv, a row for each number of workers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
+import itertools
 import statistics
 import tempfile
 import time
@@ -68,9 +69,10 @@ def extrapolated(rows: Sequence[dict[str, str]], column: str, size: tuple[int, i
     """Return a column at ``size`` (ratings, films): a constant and a share of each, none negative, by least squares.
 
     Errors are relative, so that the small sizes count as much as the large ones. Films are left out where all sizes
-    have the same number.
+    have the same number, ratings for what is prepared: that is made of texts.
     """
-    points = [(int(row["ratings"]), int(row["items"]), float(row[column])) for row in rows if row[column]]
+    rated = 0 if column in ("prepare_s", "again_s") else 1
+    points = [(rated * int(row["ratings"]), int(row["items"]), float(row[column])) for row in rows if row[column]]
     values = np.array([value for *_, value in points])
     if not len(values) or not values.max() > 0:
         return 0.0
@@ -78,7 +80,7 @@ def extrapolated(rows: Sequence[dict[str, str]], column: str, size: tuple[int, i
     several = len({items for _, items, _ in points}) > 1
     x = np.array([[1, ratings / 1e6, items / 1e3 if several else 0] for ratings, items, _ in points])
     coefficients, _ = nnls(x * weight[:, None], values * weight)
-    return float(coefficients @ [1, size[0] / 1e6, size[1] / 1e3 if several else 0])
+    return float(coefficients @ [1, rated * size[0] / 1e6, size[1] / 1e3 if several else 0])
 
 
 @dataclass
@@ -92,9 +94,13 @@ class Worker:
 
 @dataclass
 class Outcome:
-    """A simulated run: its hours, what its workers did in them (shares of their time), and the driver's busy share."""
+    """A simulated run: its hours, what its workers did in them (shares of their time), and the driver's busy share.
+
+    ``encoded``: whether every node has the texts from the start, in a cache that nodes share.
+    """
 
     workers: int
+    encoded: bool
     hours: float
     worker_hours: float
     fitting: float
@@ -136,7 +142,7 @@ class Cluster:
 
     def __init__(
         self, works: list[Work], specs: dict[str, CellSpec], costs: dict[str, Costs], workers: int, *,
-        start_s: float, split_s: float, write_s: float, bytes_s: float, workers_a_node: int,
+        start_s: float, split_s: float, write_s: float, bytes_s: float, workers_a_node: int, encoded: bool = False,
     ) -> None:  # fmt: skip
         self.schedule = Schedule(works, workers)
         self.specs, self.costs = specs, costs
@@ -144,6 +150,7 @@ class Cluster:
         self.left = {work.cell: len(work.starts) for work in works}
         self.pool = [Worker(number // workers_a_node) for number in range(workers)]
         self.start_s, self.split_s, self.write_s, self.bytes_s = start_s, split_s, write_s, bytes_s
+        self.all_encoded = encoded
         self.encoded: dict[tuple[int, str], float] = {}  # when a node has the texts of a learner
         self.sent: set[tuple[int, str]] = set()
         self.recorded: set[str] = set()
@@ -210,8 +217,11 @@ class Cluster:
             idle.append(number)
         whole = now * len(self.pool)
         share = {name: self.spent[name] / whole for name in ("fitting", "scoring", "splitting", "loading")}
-        return Outcome(len(self.pool), now / 3600, whole / 3600, **share, idle=1 - sum(self.spent.values()) / whole,
-                       driver=driver_busy / now, fits=counts["fit"], blocks=counts["block"])  # fmt: skip
+        return Outcome(
+            len(self.pool), self.all_encoded, now / 3600, whole / 3600, **share,
+            idle=1 - sum(self.spent.values()) / whole, driver=driver_busy / now, fits=counts["fit"],
+            blocks=counts["block"],
+        )  # fmt: skip
 
     def _spend(self, what: str, seconds: float) -> float:
         self.spent[what] += seconds
@@ -220,7 +230,7 @@ class Cluster:
     def _prepare(self, node: int, learner: str, now: float) -> float:
         """Return the seconds of preparing: texts are encoded by each worker that finds them not there yet."""
         cost = self.costs[learner]
-        if now >= self.encoded.get((node, learner), float("inf")):
+        if self.all_encoded or now >= self.encoded.get((node, learner), float("inf")):
             return cost.again_s
         self.encoded[node, learner] = min(self.encoded.get((node, learner), float("inf")), now + cost.prepare_s)
         return cost.prepare_s
@@ -276,7 +286,9 @@ def main() -> None:
     by_line = {name: extrapolated(units[name], "meta_fit_s") for name in full}
     beyond = {name: float(row["meta_fit_s"]) / by_line[name] for name, row in full.items()}
     median = statistics.median([ratio for name, ratio in beyond.items() if name not in TRIVIAL] or [1.0])
-    costs = {name: Costs.at_full_size(units[name], full.get(name), median) for name in LEARNERS}
+    costs = {
+        name: Costs.at_full_size(units[name], full.get(name), 1.0 if name in READING else median) for name in LEARNERS
+    }
     rated = [row for name in LEARNERS if name not in READING for row in units[name]]
     start_s, split_s = (
         statistics.median(float(row[name]) for row in full.values()) if full else extrapolated(rated, name)
@@ -288,17 +300,17 @@ def main() -> None:
         print(f"{name:16s} " + " ".join(f"{key} {value:.4g}" for key, value in asdict(cost).items()))
     for name, ratio in beyond.items():
         print(f"{name}: meta-fit at the full size {costs[name].meta_fit_s:.4g} s, {ratio:.2f} times the line")
-    print(f"meta-fits that were not measured there are taken {median:.2f} times the line")
+    print(f"meta-fits of ratings that were not measured there are taken {median:.2f} times the line")
     print(f"{len(works)} cells; start {start_s:.1f} s, split {split_s:.1f} s, a block in {1000 * write_s:.1f} ms")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [one.name for one in fields(Outcome)])
         writer.writeheader()
-        for workers in arguments.workers:
+        for encoded, workers in itertools.product((False, True), arguments.workers):
             begun = time.perf_counter()
             outcome = Cluster(
                 works, specs, costs, workers, start_s=start_s, split_s=split_s, write_s=write_s,
-                bytes_s=arguments.gigabit * 1e9 / 8, workers_a_node=arguments.workers_a_node,
+                bytes_s=arguments.gigabit * 1e9 / 8, workers_a_node=arguments.workers_a_node, encoded=encoded,
             ).run()  # fmt: skip
             writer.writerow({name: f"{v:.4g}" if isinstance(v, float) else v for name, v in asdict(outcome).items()})
             file.flush()
