@@ -11,6 +11,8 @@ from fewrec.data.parquet import BROKEN, bounded_table, reason
 from fewrec.errors import DataError
 from fewrec.report.files import remedy, remedy_of_a_stranger
 
+_A_ROW = 400  # bytes of memory that a row takes while the rows of all cells are joined, sorted and looked through
+
 
 def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of a Parquet file: ``cell`` as text, the columns ``whole`` as int64, all others as numbers.
@@ -18,7 +20,7 @@ def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
     Raises ``DataError`` where the file can't be read, or a column is of another kind or, of whole numbers, has gaps.
     """
     try:
-        table = bounded_table(file, file.stat().st_size)
+        table = bounded_table(file, file.stat().st_size, a_row=_A_ROW)
         frame = table.to_pandas()
     except BROKEN as error:
         raise DataError(f"{file}: can't be read ({reason(error)}); {remedy(file)}") from None

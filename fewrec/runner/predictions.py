@@ -168,7 +168,7 @@ def _read_parquet(path: Path, most: int, several: bool) -> pd.DataFrame:
                     raise DataError(f"{path}: column '{name}' has to hold {'text' if name == 'task' else 'numbers'}")
             if file.metadata.num_rows > most:
                 raise DataError(f"{path}: {file.metadata.num_rows:,} rows, at least twice as many as the query has")
-        return bounded_table(path, path.stat().st_size, wanted).to_pandas()
+        return bounded_table(path, path.stat().st_size, wanted, a_row=200).to_pandas()  # joined with answers
     except BROKEN as error:
         raise DataError(f"{path}: not a readable Parquet file ({reason(error)}); write the predictions again") from None
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -87,6 +88,14 @@ def test_a_wrong_column_of_scores_is_named(run, change, message):
     file = run.folder / "block-0000.parquet"
     change(pd.read_parquet(file)).to_parquet(file, index=False)
     with pytest.raises(DataError, match=f"block-0000.parquet: {message}"):
+        load_results(run.path)
+
+
+def test_scores_of_few_bytes_and_a_million_rows_are_refused_before_they_take_memory(run):
+    file = run.folder / "block-0000.parquet"
+    frame = pd.read_parquet(file)
+    frame.iloc[np.zeros(1_000_000, dtype=int)].to_parquet(file, index=False, compression="zstd")
+    with pytest.raises(DataError, match=r"block-0000.parquet: can't be read \(it says that it holds 1,000,000 rows"):
         load_results(run.path)
 
 
