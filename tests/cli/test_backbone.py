@@ -102,4 +102,4 @@ def test_a_template_reaches_the_data_set_of_a_run_and_another_one_is_refused_in_
     common = ("run", "own.toml", "--data", "mine.csv", "--items", "titles.csv", "--learner", "bias", "--out", "out")
     assert invoke(*common).exit_code == 0
     again = invoke(*common, "--template", "{title}, {year}")
-    assert again.exit_code == 2 and "made with another text_sha256 of 'mine'" in again.output
+    assert again.exit_code == 2 and "made with other texts of 'mine'" in again.output

@@ -117,7 +117,7 @@ learner = "knn"
 label = "knn (tuned)"
 
 [learners.config]
-neighbours = 20
+neighbour_ridge = 20.0
 
 [learners.tuned]
 budget = 4

@@ -142,11 +142,11 @@ def test_another_environment_or_other_data_is_refused_without_a_new_folder(tiny_
 
     other = make_synthetic(n_users=60, n_items=40, ratings_per_user=20, seed=4)
     object.__setattr__(other, "name", "tiny")
-    with pytest.raises(FolderError, match="another sha256 of 'tiny'"):
+    with pytest.raises(FolderError, match="other ratings of 'tiny' .its sha256 differs"):
         fewrec.run(str(tiny_suite), data=other, out=out, threads=1, learners=["bias"])
     features = pd.DataFrame({"age": range(len(tiny_data.user_ids))})
-    for changed, said in (({"user_features": features}, "features_sha256"), ({"scale": Scale(0, 9)}, "scale")):
-        with pytest.raises(FolderError, match=f"another {said} of 'tiny'"):
+    for changed, said in (({"user_features": features}, "other features"), ({"scale": Scale(0, 9)}, "another scale")):
+        with pytest.raises(FolderError, match=f"made with {said} of 'tiny'"):
             fewrec.run(str(tiny_suite), data=replace(tiny_data, **changed), out=out, threads=1, learners=["bias"])
     assert score_bytes(out) == before
 
