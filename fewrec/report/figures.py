@@ -93,7 +93,7 @@ def _unique_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not len(keys):
         return keys, np.zeros(0, np.int64)
     low = keys.min(axis=0)
-    sizes = [int(size) for size in keys.max(axis=0) - low + 1]
+    sizes = [int(high) - int(least) + 1 for high, least in zip(keys.max(axis=0), low, strict=True)]  # beyond int64 too
     if math.prod(sizes) >= 2**62:
         unique, code = np.unique(keys, axis=0, return_inverse=True)
         return unique, code.ravel()

@@ -11,7 +11,7 @@ from fewrec.data.parquet import BROKEN, bounded_table, reason
 from fewrec.errors import DataError
 from fewrec.report.files import remedy, remedy_of_a_stranger
 
-_A_ROW = 400  # bytes of memory that a row takes while the rows of all cells are joined, sorted and looked through
+_A_ROW = 1000  # bytes of memory that a row takes while all are joined and sorted, and tables made of them
 
 
 def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:

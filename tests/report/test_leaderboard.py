@@ -356,3 +356,12 @@ def test_ranks_of_a_task_are_computed_once_for_all_forms_of_a_table(small_run, m
     first = ranks.task_ranks(results, task)
     monkeypatch.setattr(ranks, "rank_rows", None)
     assert ranks.task_ranks(results, task) is first
+
+
+def test_rows_are_told_apart_whatever_their_numbers_are():
+    from fewrec.report.figures import _unique_rows
+
+    ends = np.iinfo(np.int64)
+    keys = np.array([[ends.max, 0, 1], [ends.min, 0, 1], [0, ends.max, 1], [ends.max, 0, 1]])
+    unique, code = _unique_rows(keys)
+    assert unique.tolist() == [keys[1].tolist(), keys[2].tolist(), keys[0].tolist()] and code.tolist() == [2, 0, 1, 2]
