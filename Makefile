@@ -40,6 +40,7 @@ perf-items: $(READY)  ## measure time against the number of items; writes result
 
 perf-cluster: $(READY)  ## measure the units of docs/cluster.md's cost plan, an hour and more, and simulate it; writes results/perf/cluster-*
 	.venv/bin/python benchmarks/perf/cluster_units.py $(ARGS)
+	.venv/bin/python benchmarks/perf/cluster_units.py --large $(ARGS)
 	.venv/bin/python benchmarks/perf/cluster_plan.py --table results/perf/cluster-units.csv
 
 faults: $(READY)  ## kill, starve and damage real runs, half an hour and more; writes results/faults/report.md

@@ -31,6 +31,7 @@ RATINGS = ((1_000_000, scale.ITEMS), (4_000_000, scale.ITEMS))
 TITLES = ((250_000, 1_000), (250_000, 3_000))  # for learners that read all titles, which takes long
 BOTH = ((1_000_000, 3_000),)  # for those of them whose meta-fit reads all ratings
 LARGE = (FULL[0], scale.ITEMS)
+AT_FULL_SIZE = ("item-mean", "bias", "bias-shots", "mf-foldin", "knn", "proto", "maml-mf")  # those that are quick there
 TABLE = Path("results/perf/cluster-units.csv")
 COLUMNS = (
     "learner", "ratings", "items", "status", "reason", "threads", "load_s", "split_s", "prepare_s", "again_s",
@@ -143,12 +144,13 @@ def measure(learner: str, folder: Path, limit: float) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("learners", nargs="*", default=LEARNERS)
+    parser.add_argument("learners", nargs="*", help="default: all, with --large those that are quick there")
     parser.add_argument("--large", action="store_true", help="measure at the full number of ratings")
     parser.add_argument("--limit", type=float, default=600, help="seconds a learner and size (default: 600)")
     parser.add_argument("--data", type=Path, default=Path("build/perf"), help="where ratings are generated")
     arguments = parser.parse_args()
-    unknown = set(arguments.learners) - set(LEARNERS)
+    learners = arguments.learners or (AT_FULL_SIZE if arguments.large else LEARNERS)
+    unknown = set(learners) - set(LEARNERS)
     if unknown:
         sys.exit(f"no learner of the plan: {', '.join(sorted(unknown))}")
     TABLE.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +158,7 @@ def main() -> None:
         TABLE.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     with TABLE.open(encoding="utf-8") as file:
         have = {(row["learner"], int(row["ratings"]), int(row["items"])) for row in csv.DictReader(file)}
-    pairs = [(one, size) for one in arguments.learners for size in ((LARGE,) if arguments.large else sizes_of(one))]
+    pairs = [(one, size) for one in learners for size in ((LARGE,) if arguments.large else sizes_of(one))]
     for learner, (ratings, items) in sorted(pairs, key=lambda pair: pair[1]):
         if (learner, ratings, items) in have:
             continue

@@ -71,7 +71,7 @@ def packed(outcome: Outcome) -> Outcome:
     if not isinstance(fit, Fit) or fit.state is None:
         return outcome
     tensors, values = fit.state
-    return replace(outcome, done=replace(fit, state=(save(tensors), values)))  # type: ignore[arg-type]
+    return replace(outcome, done=replace(fit, state=(save(tensors), values)))  # type: ignore[arg-type]  # bytes, on the way
 
 
 def unpacked(outcome: Outcome) -> Outcome:
