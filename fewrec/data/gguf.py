@@ -22,6 +22,7 @@ from fewrec.seeding import digest
 _LAYOUT = 1  # of a converted folder; another number makes all of them anew
 WEIGHTS_A_BYTE = 8  # one bit each, which is less than any quantisation keeps
 BYTES_A_LAYER = 1000  # names, shapes and padding of its tensors alone
+TENSORS_A_LAYER = 4  # attention in, attention out, and two of its feed-forward network: no architecture has fewer
 _STAMP = ".converted.json"
 
 
@@ -82,7 +83,7 @@ def _unpack(file: Path, out: Path) -> None:
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(file.parent, **source)
-            _check_size(config, file.stat().st_size)
+            _check_size(config, file)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, config=config, **source)
             loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             model, report = loader.from_pretrained(
@@ -111,8 +112,14 @@ def _unpack(file: Path, out: Path) -> None:
         tokenizer.save_pretrained(out)
 
 
-def _check_size(config: Any, size: int) -> None:
-    """Raise ``ValueError`` where the header describes a model far beyond the file: it would be made in full first."""
+def _check_size(config: Any, file: Path) -> None:
+    """Raise ``ValueError`` where the header describes a model far beyond the file: it would be made in full first.
+
+    A header without a number of layers describes as many as the architecture has by default, which a small file lacks.
+    """
+    size = file.stat().st_size
+    with open(file, "rb") as stream:  # "GGUF", version (uint32), number of tensors (uint64)
+        tensors = int.from_bytes(stream.read(16)[8:], "little")
     width, layers, inner, heads, head, vocabulary, positions = (
         int(getattr(config, name, None) or 0)
         for name in ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads", "head_dim",
@@ -123,6 +130,8 @@ def _check_size(config: Any, size: int) -> None:
         raise ValueError(f"its header describes more than {weights:,} weights, the file has {size:,} bytes")
     if layers * BYTES_A_LAYER > size:
         raise ValueError(f"its header describes {layers:,} layers, the file has {size:,} bytes")
+    if layers * TENSORS_A_LAYER > tensors:
+        raise ValueError(f"its header describes {layers:,} layers, but {tensors:,} tensors in all")
 
 
 def _is_whole(folder: Path) -> bool:

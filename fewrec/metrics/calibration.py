@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fewrec.metrics.statistics import LARGEST
+
 CENTRAL_90 = 1.6448536269514722  # the standard normal quantile of .95: half the width of the central 90 % interval
 
 
@@ -23,7 +25,7 @@ def normal_sums(
     standardised by a trivial model), coverage is the sum of ``within90`` / number of ratings.
 
     Raises ``ValueError`` for a mean that is NaN or infinite, for an sd that is not a finite number above 0, and where
-    an sd is so small that the density at a rating is 0 in float64.
+    an sd is so small that the log density at a rating is below -1e100.
     """
     bad = ~np.isfinite(mean)
     if bad.any():
@@ -37,8 +39,9 @@ def normal_sums(
     with np.errstate(over="ignore"):
         z = (truth - mean) / sd
         log_density = -0.5 * (z * z + np.log(2 * np.pi)) - np.log(sd)
-    if not np.isfinite(log_density).all():
-        first = int(np.flatnonzero(~np.isfinite(log_density))[0])
+    bad = ~(np.abs(log_density) <= LARGEST)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
         raise ValueError(
             f"a rating lies {abs(truth[first] - mean[first]):.3g} from its mean, which a standard deviation of "
             f"{sd[first]:.3g} gives no density (at {first})"

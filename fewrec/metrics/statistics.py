@@ -13,6 +13,7 @@ import numpy as np
 from fewrec.seeding import substream
 
 REPLICATES = 2000
+LARGEST = 1e100  # of a user's score, either sign: the sums of squares and cubes over all users stay finite
 _DRAWS_AT_ONCE = 1 << 22  # bounds the memory of resampling to some tens of megabytes, whatever the number of users
 
 

@@ -9,15 +9,18 @@ import pyarrow as pa
 
 from fewrec.data.parquet import BROKEN, bounded_table, reason
 from fewrec.errors import DataError
+from fewrec.metrics.statistics import LARGEST
 from fewrec.report.files import remedy, remedy_of_a_stranger
 
+_UNBOUNDED = ("pred_mean", "pred_min", "pred_max")  # of predictions as a learner gave them, which are never summed
 _A_ROW = 1000  # bytes of memory that a row takes while all are joined and sorted, and tables made of them
 
 
 def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of a Parquet file: ``cell`` as text, the columns ``whole`` as int64, all others as numbers.
 
-    Raises ``DataError`` where the file can't be read, or a column is of another kind or, of whole numbers, has gaps.
+    Raises ``DataError`` where the file can't be read, or a column is of another kind or, of whole numbers, has gaps,
+    or holds a number that no score reaches (tables sum scores and their squares and cubes).
     """
     try:
         table = bounded_table(file, file.stat().st_size, a_row=_A_ROW)
@@ -34,4 +37,9 @@ def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
             raise DataError(f"{file}: its column '{name}' has empty places; {remedy_of_a_stranger(file)}")
         if name in whole and not pa.types.is_signed_integer(kind):
             raise DataError(f"{file}: its column '{name}' is {kind}, not whole numbers; {remedy_of_a_stranger(file)}")
+    for name in frame.select_dtypes("float").columns.difference(_UNBOUNDED):
+        most = frame[name].abs().max()
+        if most > LARGEST:
+            said = f"its column '{name}' has {most:.3g}, which no score is"
+            raise DataError(f"{file}: {said}; {remedy_of_a_stranger(file)}")
     return frame

@@ -167,3 +167,10 @@ def test_a_header_that_describes_a_model_beyond_the_file_is_refused_before_the_m
     file.write_bytes(content[:at] + value.to_bytes(4, "little") + content[at + 4 :])
     with pytest.raises(DataError, match=rf"its header describes {message}, the file has [\d,]+ bytes"):
         find(file)
+
+
+def test_a_header_without_a_number_of_layers_is_refused_before_the_default_number_is_made(gguf_of, find):
+    file = gguf_of()
+    file.write_bytes(file.read_bytes().replace(b"llama.block_count", b"llama.block_cOunt"))
+    with pytest.raises(DataError, match="its header describes 32 layers, but 20 tensors in all"):
+        find(file)

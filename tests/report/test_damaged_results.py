@@ -82,6 +82,8 @@ def test_a_timing_that_is_no_number_is_named(run):
         (lambda frame: frame.assign(episode=0.5), "its column 'episode' is double, not whole numbers"),
         (lambda frame: frame.assign(cell="x"), "it has a column 'cell', which is a reference's"),
         (lambda frame: frame.assign(auc=pd.Timestamp(0)), "its column 'auc' is not as fewrec writes it"),
+        (lambda frame: frame.assign(se=-1.5e300), r"its column 'se' has 1.5e\+300, which no score is"),
+        (lambda frame: frame.assign(ae=float("inf")), "its column 'ae' has inf, which no score is"),
     ],
 )
 def test_a_wrong_column_of_scores_is_named(run, change, message):
