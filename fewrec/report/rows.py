@@ -37,9 +37,11 @@ def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
             raise DataError(f"{file}: its column '{name}' has empty places; {remedy_of_a_stranger(file)}")
         if name in whole and not pa.types.is_signed_integer(kind):
             raise DataError(f"{file}: its column '{name}' is {kind}, not whole numbers; {remedy_of_a_stranger(file)}")
-    for name in frame.select_dtypes("float").columns.difference(_UNBOUNDED):
-        most = frame[name].abs().max()
+    for name in (name for name in frame if frame[name].dtype.kind == "f" and name not in _UNBOUNDED):
+        most = float(frame[name].abs().max())
         if most > LARGEST:
             said = f"its column '{name}' has {most:.3g}, which no score is"
             raise DataError(f"{file}: {said}; {remedy_of_a_stranger(file)}")
+    if "n" in frame and (frame["n"] < 1).any():
+        raise DataError(f"{file}: its column 'n' has {frame['n'].min()} ratings; {remedy_of_a_stranger(file)}")
     return frame

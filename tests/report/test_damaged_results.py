@@ -83,6 +83,8 @@ def test_a_timing_that_is_no_number_is_named(run):
         (lambda frame: frame.assign(cell="x"), "it has a column 'cell', which is a reference's"),
         (lambda frame: frame.assign(auc=pd.Timestamp(0)), "its column 'auc' is not as fewrec writes it"),
         (lambda frame: frame.assign(se=-1.5e300), r"its column 'se' has 1.5e\+300, which no score is"),
+        (lambda frame: frame.assign(auc=np.float16("-inf")), "its column 'auc' has inf, which no score is"),
+        (lambda frame: frame.assign(n=frame["n"].where(frame.index > 0, 0)), "its column 'n' has 0 ratings"),
         (lambda frame: frame.assign(ae=float("inf")), "its column 'ae' has inf, which no score is"),
     ],
 )
