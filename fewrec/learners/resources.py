@@ -11,7 +11,7 @@ class Resources:
 
     ``cpus``: None stands for the threads of a worker. A unit computes with those threads, whatever it reserves (more
     reserved processors are room for memory). ``gpus``: None stands for 1 on CUDA and 0 elsewhere; with 0 the learner
-    runs on the CPU of a node whatever the run's device is.
+    runs on the CPU whatever the run's device is, on one machine too, so that its scores are the same everywhere.
 
     Raises ``ValueError`` for a negative number, and for a number of GPUs above 1 that is no whole one.
     """

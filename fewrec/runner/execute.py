@@ -21,7 +21,6 @@ from fewrec.errors import NotApplicable
 from fewrec.learners.registry import learner_class
 from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import CellSpec, code_hash
-from fewrec.runner.environment import node_kind
 from fewrec.runner.executors import Ended, Executor
 from fewrec.runner.executors.serial import SerialExecutor
 from fewrec.runner.files import write_text
@@ -61,7 +60,7 @@ class CellRunner:
         if executor is None:
             watch = Watch(reporter, self.trackers.scalars, lambda: self.trackers.seconds)
             units = UnitRunner(self._splits, device, cache, folder.meta_fits.read, watch)
-            executor = SerialExecutor(units, node_kind(device, torch.get_num_threads(), 1))
+            executor = SerialExecutor(units, torch.get_num_threads())
         self.executor: Executor = executor
 
     def split(self, spec: CellSpec) -> Split:

@@ -30,6 +30,7 @@ from fewrec.runner.online import predict_online, step_rows
 from fewrec.runner.predict import Answered, checked, distribution_of, predict_query
 from fewrec.runner.progress import Reporter
 from fewrec.runner.records import LATENCY_EPISODES, prediction_rows, score_rows
+from fewrec.runner.resources import device_of
 from fewrec.runner.schedule import TIMINGS, Unit
 from fewrec.runner.splits import Splits
 from fewrec.runner.timing import CellTimeout, Stopwatch, peak_memory_mb, reset_peak_memory, time_limit
@@ -179,11 +180,12 @@ class UnitRunner:
             curve.append({"step": step, **{name: value for name, value in scalars.items() if math.isfinite(value)}})
             self.watch.scalars(spec, step, scalars)
 
-        ctx = Context(self.device, split.catalog, scale, self.cache, self.watch.reporter.track, record_step)
+        device = device_of(cls, self.device)
+        ctx = Context(device, split.catalog, scale, self.cache, self.watch.reporter.track, record_step)
         learner, fit = cls(cls.Config(**spec.config)), Fit(curve=curve, fresh=True)
-        reset_peak_memory(self.device)
+        reset_peak_memory(device)
         self.watch.reporter.phase("prepare")
-        with Stopwatch(self.device) as watch:
+        with Stopwatch(device) as watch:
             learner.prepare(ctx)
         fit.prepare_s = watch.seconds
         if cls.has_meta_fit():
@@ -198,10 +200,10 @@ class UnitRunner:
             else:
                 self.watch.reporter.phase("meta-fit")
                 aside_s = self.watch.aside_s()
-                with Stopwatch(self.device) as watch:
+                with Stopwatch(device) as watch:
                     learner.meta_fit(MetaTrainSet(split, scale, spec.depends(cls)), ctx)
                 fit.meta_fit_s = watch.seconds - (self.watch.aside_s() - aside_s)
-                fit.peak_mb, fit.device_peak_mb = peak_memory_mb(self.device)
+                fit.peak_mb, fit.device_peak_mb = peak_memory_mb(device)
                 fit.state = checked_state(*learner.state())
         fit.loaded, fit.trainable_params = learner.loaded(), learner.trainable_parameters()
         self._held = _Held(task.unit.instance, learner, ctx, fit)
@@ -221,7 +223,7 @@ class UnitRunner:
         latency = task.latency and (batch > 1 or spec.protocol.online)
         preferred = min(held.learner.batch_episodes, spec.episodes)
         throughput = task.throughput and preferred > batch
-        reset_peak_memory(self.device)
+        reset_peak_memory(held.ctx.device)
         if spec.spec_hash not in held.warm and (start != TIMINGS or latency or throughput):
             self.watch.reporter.phase("adapt")
             self._predict(spec, held, episodes(0, 1))  # warm-up, not counted
@@ -257,7 +259,7 @@ class UnitRunner:
             if spec.protocol.online and rated:
                 steps.append(step_rows(part, said.prediction, spec.n_query, first, dataset.scale))
             self.watch.reporter.episodes_done(len(part))
-        peak, device_peak = peak_memory_mb(self.device)
+        peak, device_peak = peak_memory_mb(held.ctx.device)
         out.timing = {"batches": spent, "peak_mb": peak, "device_peak_mb": device_peak}
         out.scores, out.predictions = pd.concat(parts), pd.concat(answers)
         out.steps = pd.concat(steps) if steps else None
@@ -268,13 +270,13 @@ class UnitRunner:
         NaN and wrong shapes are failures.
         """
         support, query = episodes.support, episodes.query
-        with Stopwatch(self.device) as adapting:
+        with Stopwatch(held.ctx.device) as adapting:
             predictor = held.learner.adapt_batch(support, held.ctx)
         if spec.protocol.online:
             online = predict_online(predictor, episodes, spec.n_query, held.ctx, normal=normal)
             return Answered(checked(online.prediction, query), online.normal, adapting.seconds, online.predict_s,
                             online.update_s)  # fmt: skip
-        with Stopwatch(self.device) as predicting, torch.no_grad():
+        with Stopwatch(held.ctx.device) as predicting, torch.no_grad():
             prediction = predict_query(predictor, query)
         spread = distribution_of(predictor, query) if normal else None
         return Answered(checked(prediction, query), spread, adapting.seconds, predicting.seconds, [])

@@ -11,14 +11,14 @@ from fewrec.learners.resources import Resources
 from fewrec.runner.cell import code_hash
 from fewrec.runner.executors.worker import packed, unpacked
 from fewrec.runner.nodes import Nodes
-from fewrec.runner.resources import resources_of
+from fewrec.runner.resources import device_of, resources_of
 from fewrec.runner.schedule import Unit
 from fewrec.runner.splits import Splits
 from fewrec.runner.suite import load_suite
 from fewrec.runner.units import Task, UnitRunner
 from fewrec.seeding import digest
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def runner_of(data, folder, states=lambda key: None):
@@ -91,10 +91,12 @@ def test_a_unit_ends_at_its_limit(tiny_data, tmp_path, spec_of, bad_learners):
 def test_resources_are_what_a_learner_declares_or_a_worker_s_threads_and_a_gpu():
     plain = learner_class("bias")
     assert resources_of(plain, CPU, 3) == Resources(3, 0)
-    assert resources_of(plain, torch.device("cuda"), 3) == Resources(3, 1)
+    assert resources_of(plain, CUDA, 3) == Resources(3, 1)
     shares = type("Shares", (plain,), {"resources": Resources(cpus=0.5, gpus=0.25)})
-    assert resources_of(shares, torch.device("cuda"), 3) == Resources(0.5, 0.25)
+    assert resources_of(shares, CUDA, 3) == Resources(0.5, 0.25)
     assert resources_of(shares, CPU, 3) == Resources(0.5, 0)
+    assert device_of(plain, CUDA) == device_of(shares, CUDA) == CUDA
+    assert device_of(type("OfProcessors", (plain,), {"resources": Resources(gpus=0)}), CUDA) == CPU
     with pytest.raises(ValueError, match="gpus = 1.5"):
         Resources(gpus=1.5)
     with pytest.raises(Exception, match="its resources are a dict"):

@@ -18,10 +18,10 @@ import torch
 
 from fewrec.data.table import Dataset
 from fewrec.errors import FewrecError
-from fewrec.runner.environment import node_kind
 from fewrec.runner.executors import Ended
 from fewrec.runner.executors.shared import SharedDatasets
 from fewrec.runner.executors.worker import SetUp, unpacked
+from fewrec.runner.resources import kind_of_units
 from fewrec.runner.units import Outcome, Task
 
 _START = (
@@ -78,8 +78,7 @@ class ProcessExecutor:
         self, jobs: int, datasets: Mapping[str, Dataset], device: torch.device, threads: int, cache: Path, folder: Path,
         plugins: Sequence[Path] = (),
     ) -> None:  # fmt: skip
-        self.slots = jobs
-        self.kind = node_kind(device, threads, jobs)
+        self.slots, self.device, self.threads = jobs, device, threads
         self._data = SharedDatasets(datasets)
         self._set_up = SetUp(
             os.getpid(), self._data.fileno(), self._data.places, str(device), threads, str(cache.absolute()),
@@ -122,7 +121,7 @@ class ProcessExecutor:
             return None
         task, worker.task = worker.task, None
         assert task is not None
-        return Ended(task, unpacked(said), identity="here", kind=self.kind)
+        return self._ended(task, unpacked(said))
 
     def _end(self, worker: _Worker, outcome: Outcome | None) -> Ended:
         self._workers.remove(worker)
@@ -133,7 +132,11 @@ class ProcessExecutor:
                 raise FewrecError(f"--jobs {self.slots}: its processes end at their start, with {how}")
         task = worker.task
         assert task is not None
-        return Ended(task, outcome, f"the process that ran it ended with {how}", identity="here", kind=self.kind)
+        return self._ended(task, outcome, f"the process that ran it ended with {how}")
+
+    def _ended(self, task: Task, outcome: Outcome | None, lost: str = "") -> Ended:
+        kind = kind_of_units(task.spec.learner, self.device, self.threads, self.slots)
+        return Ended(task, outcome, lost, identity="here", kind=kind)
 
     def forget(self, key: str) -> None:
         """Stored meta-fits are read from the folder, and stay there."""

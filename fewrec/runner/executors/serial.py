@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fewrec.runner.executors import Ended
+from fewrec.runner.resources import kind_of_units
 from fewrec.runner.units import Task, UnitRunner
 
 
@@ -14,8 +12,8 @@ class SerialExecutor:
 
     slots = 1
 
-    def __init__(self, runner: UnitRunner, kind: Mapping[str, Any]) -> None:
-        self.runner, self.kind = runner, kind
+    def __init__(self, runner: UnitRunner, threads: int) -> None:
+        self.runner, self.threads = runner, threads
         self._task: Task | None = None
 
     def near(self) -> list[str]:
@@ -27,7 +25,8 @@ class SerialExecutor:
     def next(self) -> Ended:
         task, self._task = self._task, None
         assert task is not None
-        return Ended(task, self.runner.run(task), identity="here", kind=self.kind)
+        kind = kind_of_units(task.spec.learner, self.runner.device, self.threads, 1)
+        return Ended(task, self.runner.run(task), identity="here", kind=kind)
 
     def forget(self, key: str) -> None:
         """The learner in memory stays: the next cell may share it."""
