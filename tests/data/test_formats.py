@@ -346,6 +346,9 @@ def test_jester_has_double_tabs_and_jokes_in_html(read):
 
 
 def test_the_matrices_of_jester_leave_out_99_and_number_users_through(read):
+    for nothing in ("0,99,99,99\n", "0\n"):
+        with pytest.raises(DataError, match=r"jester-data-1\.csv: no rating in it \(99 stands for none\)$"):
+            read("jester-1", {"jester-data-1.csv": nothing})
     files = {"jester-data-1.csv": "2,-7.82,99,8.79\n1,99,99,0\n", "jester-data-2.csv": "3,1,2,99.0\n"}
     with pytest.raises(DataError, match=r"^jester-data-2\.csv:1: 2 ratings, but the first column says 3$"):
         read("jester-1", files)

@@ -53,6 +53,8 @@ def read_matrix(folder: Path, stem: str = "") -> RawFiles:
     if not parts:
         raise DataError(f"{folder}: no .csv in it")
     frame = pd.concat(parts, ignore_index=True)
+    if not len(frame):
+        raise DataError(f"{path}: no rating in it ({NOT_RATED} stands for none)")
 
     def where(row: int) -> str:
         user = int(frame["user"].iloc[row]) - 1
