@@ -54,7 +54,7 @@ def write_report() -> None:
     records: list[dict[str, Any]] = [json.loads(file.read_text()) for file in sorted((OUT / "targets").glob("*.json"))]
     if not records:
         return
-    about = {"python": platform.python_version(), "platform": platform.platform(),
+    about = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}",
              "versions": {name: version(name) for name in ("hypothesis", "numpy", "pandas", "pyarrow", "pydantic",
              "torch")}}  # fmt: skip
     (OUT / "report.json").write_text(json.dumps({"about": about, "targets": records}, indent=1) + "\n")
