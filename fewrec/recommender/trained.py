@@ -28,6 +28,7 @@ from fewrec.learners.saved_record import LearnerRecord, TrainedOn
 from fewrec.paths import cache_folder
 from fewrec.runner.cell import code_hash
 from fewrec.runner.environment import choose_device
+from fewrec.runner.resources import device_of
 from fewrec.runner.timing import Stopwatch
 from fewrec.seeding import digest
 from fewrec.validation import first_problem
@@ -118,7 +119,7 @@ def train_or_load(
     cls = learner_class(name)
     config = _config(cls, settings or {})
     refuse_what_is_lacking(cls, dataset)
-    chosen, track, say = choose_device(device), track or _silent, say or (lambda text: None)
+    chosen, track, say = device_of(cls, choose_device(device)), track or _silent, say or (lambda text: None)
     code, protocol = code_hash(cls), all_users(dataset)
     if not cls.has_meta_fit():
         split = split_dataset(dataset, protocol, seed)

@@ -23,6 +23,7 @@ from fewrec.report.measure import AUC, RMSE, Measure
 from fewrec.runner.applicable import refuse_what_is_lacking
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.predict import checked, predict_query
+from fewrec.runner.resources import device_of
 from fewrec.runner.splits import split_key, split_of
 from fewrec.seeding import digest
 
@@ -140,7 +141,7 @@ class Objective:
     def __init__(
         self, cls: type[Learner], tasks: Sequence[Task], device: torch.device, cache: Path, keep_fits: bool = False
     ) -> None:
-        self.cls, self.tasks, self.device, self.cache = cls, tasks, device, cache
+        self.cls, self.tasks, self.device, self.cache = cls, tasks, device_of(cls, device), cache
         self.keep_fits = keep_fits
         self.measure = measure_of_scale(tasks[0].scale)
         self._states: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {}
