@@ -13,6 +13,7 @@ from fewrec.metrics.statistics import LARGEST
 from fewrec.report.files import remedy, remedy_of_a_stranger
 
 _UNBOUNDED = ("pred_mean", "pred_min", "pred_max")  # of predictions as a learner gave them, which are never summed
+_SUMS_OF_ERRORS = ("se", "ae")
 _A_ROW = 1000  # bytes of memory that a row takes while all are joined and sorted, and tables made of them
 
 
@@ -42,6 +43,9 @@ def read_rows(file: Path, whole: tuple[str, ...]) -> pd.DataFrame:
         if most > LARGEST:
             said = f"its column '{name}' has {most:.3g}, which no score is"
             raise DataError(f"{file}: {said}; {remedy_of_a_stranger(file)}")
+    for name in _SUMS_OF_ERRORS:
+        if name in frame and frame[name].dtype.kind in "if" and frame[name].min() < 0:
+            raise DataError(f"{file}: its column '{name}' is below 0 somewhere; {remedy_of_a_stranger(file)}")
     if "n" in frame and (frame["n"] < 1).any():
         raise DataError(f"{file}: its column 'n' has {frame['n'].min()} ratings; {remedy_of_a_stranger(file)}")
     return frame

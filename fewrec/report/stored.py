@@ -72,7 +72,10 @@ _SPEC = {
     "ndcg_at?": (_rank, [_rank]), "top_at?": _rank,
 }  # fmt: skip
 _TIMES = ("prepare_s", "meta_fit_s", "episodes_per_s", "peak_mb", "device_peak_mb")
+_MACHINE = {"processor?": _text, "device?": _text, "threads?": _whole}
+_NODE = {**_MACHINE, "name?": _text, "workers?": _whole, "timed?": [_text]}
 _TIMING = {
+    "nodes?": [_NODE],
     **{f"{name}?": _number for name in _TIMES},
     **{f"{name}?": [(_number, _none)] for name in ("adapt_ms", "predict_ms", "update_ms")},
 }
@@ -91,7 +94,7 @@ _SUITE = {
 }  # fmt: skip
 _MANIFEST = {
     "name?": _text, "command?": _text, "suite?": (_text, _SUITE), "splits?": {"*": _text}, "cells?": _list,
-    "environment?": {"versions?": {"*": (_text, _none)}}, "datasets?": {"*": _DATA},
+    "environment?": {**_MACHINE, "versions?": {"*": (_text, _none)}}, "datasets?": {"*": _DATA}, "nodes?": [_NODE],
 }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ def test_a_wrong_entry_of_a_cell_is_named(run, path, value, message):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("datasets", {"toy": 3}), ("datasets", {"toy": {"scale": ["low", 5]}}), ("environment", 3), ("command", 7),
+     ("environment", {"threads": [1]}), ("nodes", [3]),
      ("suite", {"published": [{"label": "x"}]})],
 )  # fmt: skip
 def test_a_wrong_entry_of_the_manifest_is_named(run, name, value):
@@ -72,6 +73,9 @@ def test_a_timing_that_is_no_number_is_named(run):
     (run.folder / "timing.json").write_text('{"adapt_ms": ["fast"]}')
     with pytest.raises(DataError, match=r"timing\.json: broken at 'adapt_ms\.0'"):
         load_results(run.path)
+    (run.folder / "timing.json").write_text('{"nodes": [{"threads": [1]}]}')
+    with pytest.raises(DataError, match=r"timing\.json: broken at 'nodes\.0\.threads'"):
+        load_results(run.path)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,8 @@ def test_a_timing_that_is_no_number_is_named(run):
         (lambda frame: frame.assign(cell="x"), "it has a column 'cell', which is a reference's"),
         (lambda frame: frame.assign(auc=pd.Timestamp(0)), "its column 'auc' is not as fewrec writes it"),
         (lambda frame: frame.assign(se=-1.5e300), r"its column 'se' has 1.5e\+300, which no score is"),
+        (lambda frame: frame.assign(se=-frame["se"] - 1), "its column 'se' is below 0 somewhere"),
+        (lambda frame: frame.assign(ae=-1), "its column 'ae' is below 0 somewhere"),
         (lambda frame: frame.assign(auc=np.float16("-inf")), "its column 'auc' has inf, which no score is"),
         (lambda frame: frame.assign(n=frame["n"].where(frame.index > 0, 0)), "its column 'n' has 0 ratings"),
         (lambda frame: frame.assign(ae=float("inf")), "its column 'ae' has inf, which no score is"),

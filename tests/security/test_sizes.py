@@ -124,13 +124,43 @@ def test_parquet_that_hides_what_it_unpacks_to_is_refused_while_it_is_read(tmp_p
     monkeypatch.setattr(parquet, "FREE_BYTES", 1 << 20)
     table = pa.table({"user": ["a" * 1_000_000] * 60, "item": range(60), "rating": [1.0] * 60})
     honest = written(table, use_dictionary=False)
-    unpacked = pq.ParquetFile(pa.BufferReader(honest)).metadata.row_group(0).column(0).total_uncompressed_size
+    unpacked = pq.ParquetFile(pa.BufferReader(honest)).metadata.row_group(0).total_byte_size
     (tmp_path / "honest.parquet").write_bytes(honest)
     (tmp_path / "lying.parquet").write_bytes(with_footer(honest, unpacked, 100))
     with pytest.raises(DataError, match="it says that its .* bytes unpack to 60,"):
         read_flat(tmp_path / "honest.parquet")
     with pytest.raises(DataError, match="its .* bytes unpack to more than"):
         read_flat(tmp_path / "lying.parquet")
+
+
+FLIPPED = """
+import sys
+from pathlib import Path
+import pandas, pyarrow.parquet
+from fewrec.data.parquet import read_flat
+from fewrec.errors import DataError
+file = Path(sys.argv[1])
+content, read = file.read_bytes(), 0
+length = int.from_bytes(content[-8:-4], "little")
+for at in range(len(content) - 8 - length, len(content) - 8):
+    for bit in range(8):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+        try:
+            read_flat(file)
+            read += 1
+        except DataError:
+            pass
+print(read, 8 * length)
+"""
+
+
+def test_no_flipped_bit_of_a_footer_ends_the_process(tmp_path, child):
+    table = pa.table({"item": ["i1", None, "i3"], "title": ["a", "b", None]})
+    (tmp_path / "items.parquet").write_bytes(written(table))
+    done = child(FLIPPED, "items.parquet")
+    assert done.returncode == 0, done.stderr[:2000]
+    read, flipped = map(int, done.stdout.split())
+    assert 0 < read < flipped and flipped > 2_000
 
 
 def test_parquet_of_the_usual_kinds_is_read_as_before(tmp_path):
