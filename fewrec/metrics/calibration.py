@@ -25,7 +25,7 @@ def normal_sums(
     standardised by a trivial model), coverage is the sum of ``within90`` / number of ratings.
 
     Raises ``ValueError`` for a mean that is NaN or infinite, for an sd that is not a finite number above 0, and where
-    an sd is so small that the log density at a rating is below -1e100.
+    an sd is so small that a user's sum of log densities might be below -1e100.
     """
     bad = ~np.isfinite(mean)
     if bad.any():
@@ -39,7 +39,7 @@ def normal_sums(
     with np.errstate(over="ignore"):
         z = (truth - mean) / sd
         log_density = -0.5 * (z * z + np.log(2 * np.pi)) - np.log(sd)
-    bad = ~(np.abs(log_density) <= LARGEST)
+    bad = ~(np.abs(log_density) <= LARGEST / max(len(log_density), 1))  # so that no user's sum is beyond it
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise ValueError(

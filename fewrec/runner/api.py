@@ -27,7 +27,8 @@ from fewrec.runner.override import one_or_many, override
 from fewrec.runner.progress import Reporter, reporter_for
 from fewrec.runner.splits import split_key, split_of
 from fewrec.runner.store import RunFolder
-from fewrec.runner.suite import Shots, Suite, load_suite, load_tuned
+from fewrec.runner.suite import Shots, Suite, load_suite
+from fewrec.runner.tuned_rows import load_tuned
 from fewrec.runner.workers import Workers, choose_workers, open_executor
 from fewrec.seeding import digest
 from fewrec.terminal import rich_console

@@ -16,7 +16,8 @@ from fewrec.learners.registry import add_plugin_file, learner_class, listed_lear
 from fewrec.learners.sources import describe_class
 from fewrec.learners.templates import filled_template
 from fewrec.paths import data_folder
-from fewrec.runner.suite import load_suite, load_tuned
+from fewrec.runner.suite import load_suite
+from fewrec.runner.tuned_rows import load_tuned
 from tests.fuzz.harness import Target
 from tests.fuzz.inputs import folders
 
@@ -142,7 +143,7 @@ def test_tuned_rows(fuzz):
         assert rows and all(row.tuned is not None for row in rows)
 
     seeds = [{"a.toml": TUNED}, {"a.toml": TUNED, "b.toml": TUNED.replace(b"knn (tuned)", b"other")}]
-    fuzz(Target("tuned-rows", "`fewrec.runner.suite.load_tuned`", read), seeds, folders(seeds, TOML, lose=False))
+    fuzz(Target("tuned-rows", "`fewrec.runner.tuned_rows.load_tuned`", read), seeds, folders(seeds, TOML, lose=False))
 
 
 SOURCE = (

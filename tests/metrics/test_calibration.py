@@ -71,7 +71,7 @@ def test_other_distributions_that_cannot_be_scored_are_failures_too(drawn):
     group, truth, mean, sd = drawn
     with pytest.raises(ValueError, match="1 of 200 means of the distribution are NaN or infinite"):
         normal_sums(group, 7, truth, np.where(np.arange(200) == 2, np.nan, mean), sd)
-    for tiny in ("1e-200", "1e-60"):  # a log density that is infinite in float64, and one of -1e119
+    for tiny in ("1e-200", "1e-60", "1e-49"):  # infinite in float64, -1e119, and -1e98, of which 200 may be too much
         with pytest.raises(ValueError, match=f"a standard deviation of {tiny} gives no density"):
             normal_sums(group, 7, truth, mean, np.full(200, float(tiny)))
     with pytest.raises(ValueError, match=r"shapes \(200,\) and \(199,\) for \(200,\) ratings"):

@@ -9,7 +9,8 @@ from fewrec.episodes.protocol import Protocol
 from fewrec.errors import FolderError, SuiteError
 from fewrec.runner.cell import CellSpec
 from fewrec.runner.store import RunFolder
-from fewrec.runner.suite import load_tuned, parse_suite
+from fewrec.runner.suite import parse_suite
+from fewrec.runner.tuned_rows import load_tuned
 from tests.runner.conftest import TINY
 
 SPEC = CellSpec("toy", Protocol(state="user-cold", k_max=3), 2, 3, 4, 10, 5, 5, 0, "knn", "knn", {})

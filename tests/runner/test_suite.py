@@ -4,7 +4,8 @@ import pytest
 
 from fewrec.errors import SuiteError
 from fewrec.runner.override import override
-from fewrec.runner.suite import list_suites, load_suite, load_tuned, parse_suite
+from fewrec.runner.suite import list_suites, load_suite, parse_suite
+from fewrec.runner.tuned_rows import load_tuned
 from fewrec.seeding import digest
 from tests.runner.conftest import TINY
 

@@ -19,7 +19,8 @@ from fewrec.cli import main
 from fewrec.episodes.split import split_dataset
 from fewrec.errors import FolderError, SuiteError
 from fewrec.learners.registry import learner_class
-from fewrec.runner.suite import load_tuned, parse_suite, validated_config
+from fewrec.runner.suite import parse_suite, validated_config
+from fewrec.runner.tuned_rows import load_tuned
 from fewrec.seeding import digest
 from fewrec.tuning.api import plan_tuning, tune
 from fewrec.tuning.objective import Objective, cell_name, tasks_of
